@@ -1,0 +1,169 @@
+"""Any valid model -> one form, once, so that each backward rule has a single version.
+
+Canonical form: opset >= 18, functions inlined, constants and shape arithmetic folded, explicit padding,
+no Identity, Dropout or CastLike, no QOperator or *Integer ops, every tensor's shape known with "N" for
+the number of images. The forward's numbers do not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxplain.errors import ModelError, UnsupportedOpError
+from onnxplain.graph import batch, quantized, shapes
+from onnxplain.graph.emit import Emitter
+from onnxplain.graph.lift import lift
+
+InputShapes = Mapping[str, tuple[int | str, ...]]
+Rewrite = Callable[[Emitter, gs.Node], gs.Tensor | None]
+
+
+def import_graph(proto: onnx.ModelProto) -> gs.Graph:
+    """Return the lifted model as a sorted graph, shapes not yet known; raises ModelError on a cycle."""
+    graph = gs.import_onnx(lift(proto))
+    graph.name = "onnxplain"
+    try:
+        graph.toposort()
+    except Exception as error:  # graphsurgeon raises a bare exception on a cycle
+        raise ModelError("the graph has a cycle, so it cannot be run") from error
+    return graph
+
+
+def canonicalize(graph: gs.Graph, inputs: InputShapes) -> tuple[gs.Graph, str | None]:
+    """Return the canonical form of `graph` and, if the image count had to stay fixed, the reason.
+
+    `inputs` gives every input's shape with "N" on the axis of images. Raises ModelError where shapes
+    contradict each other, UnsupportedOpError for BatchNormalization in training mode.
+    """
+    quantized.to_qdq(graph)
+    free = graph.copy()
+    try:
+        batch.free(free, dict(inputs))
+        _settle(free, inputs)
+        return free, None
+    except (batch.Pinned, ModelError) as problem:
+        if isinstance(problem, UnsupportedOpError):
+            raise
+        pinned = {k: tuple(shapes.at_count(s, 1) for s in v) for k, v in inputs.items()}
+        _settle(graph, pinned)
+        return graph, str(problem)
+
+
+def _settle(graph: gs.Graph, inputs: InputShapes) -> None:
+    shapes.resolve(graph, inputs)
+    if rewrite(graph, REWRITES):
+        shapes.resolve(graph, inputs)
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
+    """Replace nodes by what `table[op](emitter, node)` returns, in place; None keeps the node.
+
+    The result is either a tensor that exists already (consumers are rewired to it) or one just written,
+    whose node then takes over the old output, name included. Returns whether nodes were written.
+    """
+    nodes, wrote = [], False
+    outputs = {t.name for t in graph.outputs}
+    for index, node in enumerate(graph.nodes):
+        emitter = Emitter(f"canonical{index}")
+        result = table[node.op](emitter, node) if node.op in table else None
+        nodes += emitter.nodes
+        if result is None or (not emitter.nodes and node.outputs[0].name in outputs):
+            nodes.append(node)
+            continue
+        old = node.outputs[0]
+        node.outputs.clear()
+        if emitter.nodes:
+            emitter.nodes[-1].outputs = [old]
+            wrote = True
+        else:
+            _rewire(old, result)
+    graph.nodes = nodes
+    return wrote
+
+
+def _rewire(old: gs.Tensor, new: gs.Tensor) -> None:
+    for consumer in list(old.outputs):
+        for i, tensor in enumerate(consumer.inputs):
+            if tensor is old:
+                consumer.inputs[i] = new
+
+
+# --- the rewrites: one function per op ----------------------------------------------------------------
+def _pass_through(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    return node.inputs[0]
+
+
+def _cast(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    same = node.inputs[0].dtype is not None and node.inputs[0].dtype == node.outputs[0].dtype
+    return node.inputs[0] if same else None
+
+
+def _cast_like(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    target = node.inputs[1].dtype
+    if node.inputs[0].dtype == target:
+        return node.inputs[0]
+    return op.Cast(node.inputs[0], to=int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(target))))
+
+
+def _dropout(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    if isinstance(training, gs.Constant) and bool(np.any(training.values)):
+        raise UnsupportedOpError("Dropout", node.name, "it is in training mode; export with model.eval()")
+    return node.inputs[0]
+
+
+def _batch_normalization(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    """Write out statistics that the network computes (tf2onnx's LayerNormalization); else keep."""
+    if node.attrs.get("training_mode", 0):
+        raise UnsupportedOpError(
+            "BatchNormalization", node.name, "it is in training mode; export with model.eval()"
+        )
+    x, *parameters = node.inputs
+    if all(isinstance(p, gs.Constant) for p in parameters):
+        return None
+    axes = [0, *range(2, len(x.shape))]
+    scale, bias, mean, variance = (op.Unsqueeze(p, axes) for p in parameters)
+    deviation = op.Sqrt(op.Add(variance, node.attrs.get("epsilon", 1e-5)))
+    return op.Add(op.Mul(op.Div(op.Sub(x, mean), deviation), scale), bias)
+
+
+def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
+    """Replace auto_pad by pads, and write down the kernel shape that some exporters leave out."""
+    mode = node.attrs.pop("auto_pad", "NOTSET")
+    x, rank = node.inputs[0], len(node.inputs[0].shape) - 2
+    if node.op in ("Conv", "ConvTranspose") and "kernel_shape" not in node.attrs:
+        node.attrs["kernel_shape"] = [int(s) for s in node.inputs[1].shape[2:]]
+    if mode in ("NOTSET", "VALID"):
+        node.attrs.setdefault("pads", [0] * 2 * rank)
+        return None
+    kernel = node.attrs["kernel_shape"]
+    strides = node.attrs.get("strides", [1] * rank)
+    dilations = node.attrs.get("dilations", [1] * rank)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    sizes = list(zip(x.shape[2:], strides, reach, strict=True))
+    if any(not isinstance(n, int) for n, _, _ in sizes):
+        raise UnsupportedOpError(node.op, node.name, "auto_pad needs a known image size")
+    if node.op == "ConvTranspose":
+        extra = node.attrs.get("output_padding", [0] * rank)
+        total = [max(r + e - s, 0) for (_, s, r), e in zip(sizes, extra, strict=True)]
+    else:
+        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in sizes]
+    small = [t // 2 for t in total]
+    large = [t - s for t, s in zip(total, small, strict=True)]
+    node.attrs["pads"] = small + large if mode == "SAME_UPPER" else large + small
+    return None
+
+
+REWRITES: dict[str, Rewrite] = {
+    "Identity": _pass_through,
+    "Dropout": _dropout,
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "BatchNormalization": _batch_normalization,
+    **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _explicit_pads),
+}

@@ -1,0 +1,106 @@
+"""Values that do not depend on the model's input: evaluated once, with onnx's own reference kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+Array = np.ndarray[Any, Any]
+
+_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
+           "Bernoulli"}  # fmt: skip
+MAX_FOLDED = 1 << 24
+"""Largest constant (elements) that folding may create: a hostile ConstantOfShape must not eat memory."""
+
+
+def evaluate(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[Array] | None:
+    """Return the node's outputs for concrete inputs, or None where it must stay in the graph.
+
+    Random ops, ops with subgraphs, ops outside the standard and results above `MAX_FOLDED` stay.
+    """
+    if node.domain not in (None, "", "ai.onnx") or node.op in _RANDOM or _has_subgraph(node):
+        return None
+    if node.op == "Constant":
+        return [_constant_attribute(node)]
+    if _grows_too_large(node, inputs):
+        return None
+    if any(x is not None and x.dtype.kind not in "fiub" for x in inputs):
+        return None  # strings, bfloat16, 4-bit integers: not worth a special case
+    return _run_reference(node, inputs, opset)
+
+
+def constant_value(tensor: gs.Tensor) -> Array | None:
+    """Return a tensor's value if it does not depend on the input, else None.
+
+    After canonicalisation these are the constants themselves and the DequantizeLinear of one: the
+    latter stays a node, so that onnxruntime still sees quantised weights.
+    """
+    if isinstance(tensor, gs.Constant):
+        return np.asarray(tensor.values)
+    producer = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+    if producer is None or producer.op != "DequantizeLinear":
+        return None
+    if not all(isinstance(x, gs.Constant) for x in producer.inputs):
+        return None
+    return dequantize(*(x.values for x in producer.inputs), axis=producer.attrs.get("axis", 1))
+
+
+def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
+    """Return (x - zero) * scale, per tensor or along `axis` (ONNX DequantizeLinear, unblocked)."""
+    shape = [1] * x.ndim
+    if scale.size > 1:
+        shape[axis] = scale.size
+    shift = 0 if zero is None else zero.astype(np.float32).reshape(shape if zero.size > 1 else ())
+    factor = scale.reshape(shape if scale.size > 1 else ())
+    return ((x.astype(np.float32) - shift) * factor).astype(scale.dtype)
+
+
+def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[Array]:
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    proto = OnnxExporter.export_node(node)
+    del proto.input[:], proto.output[:]
+    proto.input.extend(f"x{i}" if x is not None else "" for i, x in enumerate(inputs))
+    proto.output.extend(f"y{i}" if not y.is_empty() else "" for i, y in enumerate(node.outputs))
+    value = onnx.helper.make_empty_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [proto], "fold", [value(k) for k in feeds], [value(y) for y in proto.output if y]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    with np.errstate(all="ignore"):  # infinities in masks are legitimate constants
+        results = iter(ReferenceEvaluator(model).run(None, feeds))
+    return [np.asarray(next(results)) if y else np.zeros(0) for y in proto.output]
+
+
+def _constant_attribute(node: gs.Node) -> Array:
+    ((name, value),) = node.attrs.items()
+    if isinstance(value, gs.Constant):
+        return np.asarray(value.values)
+    return np.asarray(value, dtype=np.float32 if name.startswith("value_float") else np.int64)
+
+
+def _grows_too_large(node: gs.Node, inputs: Sequence[Array | None]) -> bool:
+    if node.op == "ConstantOfShape" and inputs[0] is not None:
+        size = float(np.prod(inputs[0].astype(float)))
+    elif node.op == "Expand" and inputs[0] is not None and inputs[1] is not None:
+        size = float(np.prod(inputs[1].astype(float))) * inputs[0].size
+    elif node.op == "Tile" and inputs[0] is not None and inputs[1] is not None:
+        size = float(np.prod(inputs[1].astype(float))) * inputs[0].size
+    elif node.op == "Range":
+        start, limit, delta = (float(x) for x in inputs if x is not None)
+        size = (limit - start) / delta if delta else 0.0
+    elif node.op in ("Resize", "Upsample", "Pad", "OneHot", "EyeLike"):
+        return True
+    else:
+        return False
+    return size > MAX_FOLDED
+
+
+def _has_subgraph(node: gs.Node) -> bool:
+    return any(isinstance(v, gs.Graph) for v in node.attrs.values())

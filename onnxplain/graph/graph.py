@@ -1,0 +1,122 @@
+"""The canonical graph of a model with the facts read off it: image input, logit, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxplain.errors import ModelError
+from onnxplain.graph.canonical import InputShapes, canonicalize
+from onnxplain.graph.layers import Layer, choose_default, find_layers
+from onnxplain.graph.logit import Logit, find_logits
+
+_IMAGE_CHANNELS = (1, 3, 4)
+DEFAULT_SIZE = 224
+"""Height and width taken for an input that leaves them open, when nothing else says."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One model input: `shape` with "N" for images, `axes` "NCHW"/"NHWC" for a picture, else None.
+
+    `open_size` says that the file leaves height and width open.
+    """
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | str, ...]
+    axes: str | None
+    open_size: bool
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A canonical graph and what was found in it.
+
+    `pinned` is None where the number of images is free, else the reason why it is not (then images run
+    one by one, `images` at a time).
+    """
+
+    nodes: gs.Graph
+    inputs: tuple[Input, ...]
+    source: Input
+    logits: tuple[Logit, ...]
+    layers: tuple[Layer, ...]
+    default_layer: Layer | None
+    why_default_layer: str
+    pinned: str | None
+
+    @property
+    def logit(self) -> Logit:
+        """What is explained by default."""
+        return self.logits[0]
+
+    def layer(self, name: str) -> Layer | None:
+        """Return the layer of this name, if there is one."""
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+
+def build(imported: gs.Graph, size: tuple[int, int] | None = None) -> Graph:
+    """Canonicalise an imported graph and read the facts off it.
+
+    `size` (height, width) fills a size that the file leaves open. Raises ModelError or UnsupportedOpError.
+    """
+    inputs = tuple(_describe(t, imported, size) for t in imported.inputs)
+    if not inputs:
+        raise ModelError("the model has no input: nothing to explain with respect to")
+    shapes: InputShapes = {i.name: i.shape for i in inputs}
+    nodes, pinned = canonicalize(imported, shapes)
+    logits = find_logits(nodes)
+    logit = logits[0]
+    source = choose_source(inputs)
+    layers = find_layers(nodes, source.name, logit.tensor, source.axes)
+    default, why = choose_default(nodes, layers, logit.tensor)
+    return Graph(nodes, inputs, source, logits, layers, default, why, pinned)
+
+
+def choose_source(inputs: tuple[Input, ...]) -> Input:
+    """Return the input to explain by default: the first picture, else the first float input."""
+    pictures = [i for i in inputs if i.axes is not None]
+    floats = [i for i in inputs if i.dtype.kind == "f"]
+    return (pictures + floats + list(inputs))[0]
+
+
+def _describe(tensor: gs.Tensor, graph: gs.Graph, size: tuple[int, int] | None) -> Input:
+    if tensor.shape is None or tensor.dtype is None:
+        raise ModelError(f"input {tensor.name!r} declares no shape: export the model with shapes")
+    declared = [s if isinstance(s, int) and s > 0 else None for s in tensor.shape]
+    axes = _picture_axes(tensor, declared)
+    sizes = list(declared[1:])
+    open_size = any(s is None for s in sizes)
+    if open_size and axes is not None:
+        fill = dict(zip("HW", size or (DEFAULT_SIZE, DEFAULT_SIZE), strict=True)) | {"C": 3}
+        sizes = [s or fill[a] for s, a in zip(sizes, axes[1:], strict=True)]
+    if any(s is None for s in sizes):
+        raise ModelError(
+            f"input {tensor.name!r} of shape {list(tensor.shape)} leaves sizes open that are not those of "
+            "a picture: export it with fixed sizes"
+        )
+    shape: tuple[int | str, ...] = ("N", *(int(s) for s in sizes if s)) if declared else ()
+    return Input(tensor.name, np.dtype(tensor.dtype), shape, axes, open_size and axes is not None)
+
+
+def _picture_axes(tensor: gs.Tensor, sizes: list[int | None]) -> str | None:
+    """Return "NCHW" or "NHWC" for an input that can be a picture: 1, 3 or 4 channels on one side."""
+    if len(sizes) != 4:
+        return None
+    first, last = sizes[1] in _IMAGE_CHANNELS, sizes[3] in _IMAGE_CHANNELS
+    if first != last:
+        return "NCHW" if first else "NHWC"
+    if not first:
+        return None if sizes[1] is not None and sizes[3] is not None else "NCHW"
+    # Ambiguous, e.g. [N, 1, 28, 1]: an NHWC file starts with a Transpose to channels first.
+    transposed = any(
+        node.op == "Transpose" and list(node.attrs.get("perm", [])) == [0, 3, 1, 2]
+        for node in tensor.outputs
+    )
+    return "NHWC" if transposed else "NCHW"
+
+

@@ -1,0 +1,183 @@
+"""Layers a user can choose, which of them are cuts, and the one to explain by default.
+
+A layer is a *cut* when every path from the input to the logit passes it: then the rest of the network is
+a function of that layer alone. Cuts are the dominators of the logit in the graph of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxplain.graph.paths import differentiable_edges, find_path
+
+Axes = str
+"""The role of each axis of a tensor, e.g. "NCHW" or "NHWC" ("D" before "H" in three dimensions)."""
+
+_SPATIAL_NAMES = {1: "W", 2: "HW", 3: "DHW"}
+# Ops that fix their input and output to channels-first.
+_CHANNELS_FIRST = {
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
+    "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
+    "DepthToSpace", "SpaceToDepth",
+}  # fmt: skip
+_RELABELLING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Einsum"}
+_NOT_FEATURES = {
+    "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Transpose",
+    "Pad", "Resize", "Cast", "Slice", "Split", "Reshape", "Expand", "Tile", "Dropout", "Identity", "Gather",
+    "Squeeze", "Unsqueeze", "ReduceMean", "ReduceMax", "ReduceSum",
+}  # fmt: skip
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named activation.
+
+    `shape` is without the image axis; `axes` gives each axis its role ("NCHW", "NHWC") or is None where the
+    tensor is not a feature map; `cut` says whether every path from input to logit passes it.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int | None, ...]
+    cut: bool
+    axes: Axes | None = None
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the layer is a two-dimensional feature map larger than one position."""
+        return self.axes is not None and len(self.axes) == 4 and (self.size or (1, 1)) != (1, 1)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of a feature map."""
+        if self.axes is None or len(self.axes) != 4:
+            return None
+        h, w = (self.shape[self.axes.index(a) - 1] for a in "HW")
+        return (h, w) if h is not None and w is not None else None
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels of a feature map."""
+        return None if self.axes is None else self.shape[self.axes.index("C") - 1]
+
+
+def find_layers(graph: gs.Graph, source: str, logit: str, axes: Axes | None) -> tuple[Layer, ...]:
+    """Return the layers between the input `source` (whose axes are `axes`) and the logit, in order."""
+    path = find_path(graph.nodes, {source}, {logit})
+    roles = trace_axes(graph.nodes, source, axes)
+    cuts = find_cuts(graph.nodes, source, logit, path)
+    layers = []
+    for node in graph.nodes:
+        for y in node.outputs:
+            if y.name not in path or y.name == logit or y.shape is None:
+                continue
+            if y.dtype is not None and np.dtype(y.dtype).kind in "iub":
+                continue  # a quantised tensor; its DequantizeLinear is the layer
+            sizes = tuple(s if isinstance(s, int) else None for s in y.shape[1:])
+            layers.append(Layer(y.name, node.op, sizes, y.name in cuts, roles.get(y.name)))
+    return tuple(layers)
+
+
+def find_cuts(nodes: Sequence[gs.Node], source: str, logit: str, path: set[str]) -> set[str]:
+    """Return the tensors that every path from `source` to `logit` passes."""
+    import networkx as nx
+
+    if logit not in path:
+        return set()
+    tensors = nx.DiGraph()
+    tensors.add_node(source)
+    for node in nodes:
+        tensors.add_edges_from(
+            (x.name, y.name)
+            for x, y in differentiable_edges(node)
+            if x.name in path and y.name in path
+        )
+    above = nx.immediate_dominators(tensors, source)
+    cuts, at = set(), logit
+    while at != source:
+        at = above[at]
+        cuts.add(at)
+    return cuts - {source}
+
+
+def trace_axes(nodes: Sequence[gs.Node], source: str, axes: Axes | None) -> dict[str, Axes]:
+    """Return the axis roles of every tensor they can be followed to, from the input and from convolutions."""
+    roles: dict[str, Axes] = {} if axes is None else {source: axes}
+    for node in nodes:
+        for y in node.outputs:
+            role = _axes_after(node, y, roles)
+            if role is not None and y.shape is not None and len(role) == len(y.shape):
+                roles[y.name] = role
+    return roles
+
+
+def _axes_after(node: gs.Node, y: gs.Tensor, roles: Mapping[str, Axes]) -> Axes | None:
+    if node.op in _CHANNELS_FIRST:
+        rank = len(y.shape or ())
+        return "NC" + _SPATIAL_NAMES[rank - 2] if rank - 2 in _SPATIAL_NAMES else None
+    if node.op in _RELABELLING:
+        return None
+    known = [roles[x.name] for x in node.inputs if x.name in roles]
+    if not known:
+        return None
+    role = max(known, key=len)
+    if node.op == "Transpose":
+        order = node.attrs.get("perm", list(range(len(role)))[::-1])
+        return "".join(role[i] for i in order)
+    return role
+
+
+def choose_default(
+    graph: gs.Graph, layers: Sequence[Layer], logit: str
+) -> tuple[Layer | None, str]:
+    """Return the layer to explain by default and the reason in words.
+
+    The last spatial cut that holds features: not the result of pooling or reordering, and not class
+    scores already (a weighted op must follow, else each class reads a single channel).
+    """
+    producers = {y.name: n for n in graph.nodes for y in n.outputs}
+    before_weights = _tensors_before_weights(graph.nodes, logit)
+    passed: list[str] = []
+    for layer in reversed(layers):
+        if not (layer.cut and layer.spatial):
+            continue
+        made_by = _maker(producers, layer.name)
+        if made_by in _NOT_FEATURES:
+            passed.append(f"{layer.name!r} only pools or reorders ({made_by})")
+        elif layer.name not in before_weights:
+            passed.append(f"{layer.name!r} holds the class scores already")
+        else:
+            h, w = layer.size or (0, 0)
+            reason = (
+                f"the last feature map ({layer.channels} channels of {h} x {w}) that every path from the "
+                "input to the logit passes"
+            )
+            return layer, reason + (f"; {passed[-1]}" if passed else "")
+    if any(layer.spatial for layer in layers):
+        return None, "no feature map lies on every path from the input to the logit: choose a layer"
+    return None, "this model has no feature maps: class activation maps do not apply, gradients do"
+
+
+def _maker(producers: Mapping[str, gs.Node], name: str) -> str:
+    """Return the op that made a tensor, looking through a quantise/dequantise pair."""
+    node = producers[name]
+    while node.op in ("QuantizeLinear", "DequantizeLinear") and node.inputs[0].name in producers:
+        node = producers[node.inputs[0].name]
+    return str(node.op)
+
+
+def _tensors_before_weights(nodes: Sequence[gs.Node], logit: str) -> set[str]:
+    """Return the tensors from which a path to the logit passes a weighted op."""
+    reaches, weighted = {logit}, set[str]()
+    for node in reversed(nodes):
+        for x, y in differentiable_edges(node):
+            if y.name in reaches:
+                reaches.add(x.name)
+                if node.op in _WEIGHTED or y.name in weighted:
+                    weighted.add(x.name)
+    return weighted

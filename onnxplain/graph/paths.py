@@ -1,0 +1,59 @@
+"""Along which edges of a graph a signal can flow backward, and what lies between two sets of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx_graphsurgeon as gs
+
+from onnxplain.errors import UnsupportedOpError
+
+# The output depends on the input's shape only, or is piecewise constant and merely selects: no signal.
+WITHOUT_SIGNAL = {
+    "Shape", "Size", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not",
+    "Xor", "IsNaN", "IsInf", "ArgMax", "ArgMin", "NonZero", "NonMaxSuppression", "OneHot", "Bernoulli",
+    "Unique", "Hardmax",
+}  # fmt: skip
+# Ops that carry a signal only from some of their inputs: the others are indices, conditions, or, for the
+# quantisers, scales that the straight-through rule holds fixed.
+_SIGNAL_INPUTS = {
+    "Gather": (0,), "GatherElements": (0,), "GatherND": (0,), "Where": (1, 2), "QuantizeLinear": (0,),
+    "DequantizeLinear": (0,),
+}  # fmt: skip
+_CUTS = ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "OneHot", "Hardmax", "Unique")
+
+
+def differentiable_edges(node: gs.Node) -> Iterable[tuple[gs.Tensor, gs.Tensor]]:
+    """Yield (input, output) pairs along which a signal can flow backward through `node`."""
+    if node.op in WITHOUT_SIGNAL:
+        return
+    carrying = _SIGNAL_INPUTS.get(node.op)
+    outputs = node.outputs[:1] if node.op in ("MaxPool", "TopK", "Dropout") else node.outputs
+    for i, tensor in enumerate(node.inputs):
+        if tensor.is_empty() or isinstance(tensor, gs.Constant):
+            continue
+        if carrying is None or i in carrying:
+            yield from ((tensor, y) for y in outputs)
+
+
+def find_path(nodes: Sequence[gs.Node], wrt: set[str], outputs: set[str]) -> set[str]:
+    """Return the names of the tensors through which `outputs` depend differentiably on `wrt`.
+
+    Raises UnsupportedOpError, naming the first op that cuts the gradient, when there is no such tensor.
+    """
+    reached, depends = set(wrt), set(wrt)
+    cut: gs.Node | None = None
+    for node in nodes:
+        reached.update(y.name for x, y in differentiable_edges(node) if x.name in reached)
+        if any(x.name in depends for x in node.inputs):
+            depends.update(y.name for y in node.outputs)
+            if cut is None and node.op in _CUTS and any(x.name in reached for x in node.inputs):
+                cut = node
+    used = set(outputs) & reached
+    if not used:
+        if cut is not None and depends & outputs:
+            raise UnsupportedOpError(cut.op, cut.name, "its result has no gradient; explain a tensor before it")
+        return set()
+    for node in reversed(nodes):
+        used.update(x.name for x, y in differentiable_edges(node) if y.name in used)
+    return used & reached
