@@ -21,7 +21,8 @@ class UnsupportedOpError(ModelError):
     def __init__(self, op: str, node: str, reason: str) -> None:
         """Name the op, the node and the reason; the message says all three."""
         self.op, self.node, self.reason = op, node, reason
-        super().__init__(f"{op} (node {node!r}) cannot be explained through: {reason}")
+        short = node if len(node) <= 80 else f"{node[:60]}...{node[-17:]}"
+        super().__init__(f"{op} (node {short!r}) cannot be explained through: {reason}")
 
 
 class LayerError(OnnxplainError):

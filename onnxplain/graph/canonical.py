@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxplain.errors import ModelError, UnsupportedOpError
 from onnxplain.graph import batch, quantized, shapes
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.lift import lift
+
+G_LOGGER.severity = G_LOGGER.ERROR  # its remarks would land on the user's terminal
 
 InputShapes = Mapping[str, tuple[int | str, ...]]
 Rewrite = Callable[[Emitter, gs.Node], gs.Tensor | None]
@@ -55,9 +58,28 @@ def canonicalize(graph: gs.Graph, inputs: InputShapes) -> tuple[gs.Graph, str | 
 
 def _settle(graph: gs.Graph, inputs: InputShapes) -> None:
     shapes.resolve(graph, inputs)
+    while inline_branches(graph):
+        graph.toposort()
+        shapes.resolve(graph, inputs)
     if rewrite(graph, REWRITES):
         shapes.resolve(graph, inputs)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+
+def inline_branches(graph: gs.Graph) -> bool:
+    """Replace each If whose condition is constant by the branch taken; return whether there was one."""
+    taken = [n for n in graph.nodes if n.op == "If" and isinstance(n.inputs[0], gs.Constant)]
+    for node in taken:
+        branch = node.attrs["then_branch" if bool(node.inputs[0].values.all()) else "else_branch"]
+        results = list(node.outputs)
+        node.outputs.clear()
+        for inner, outer in zip(branch.outputs, results, strict=True):
+            graph.nodes.append(
+                gs.Node("Identity", f"{node.name}.{outer.name}", {}, [inner], [outer])
+            )
+        graph.nodes.extend(branch.nodes)
+        graph.nodes.remove(node)
+    return bool(taken)
 
 
 def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
@@ -113,7 +135,9 @@ def _cast_like(op: Emitter, node: gs.Node) -> gs.Tensor | None:
 def _dropout(op: Emitter, node: gs.Node) -> gs.Tensor | None:
     training = node.inputs[2] if len(node.inputs) > 2 else None
     if isinstance(training, gs.Constant) and bool(np.any(training.values)):
-        raise UnsupportedOpError("Dropout", node.name, "it is in training mode; export with model.eval()")
+        raise UnsupportedOpError(
+            "Dropout", node.name, "it is in training mode; export with model.eval()"
+        )
     return node.inputs[0]
 
 

@@ -8,12 +8,12 @@ element type (not the shape) of what it writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-Tensor = gs.Tensor
+Tensor: TypeAlias = gs.Tensor
 
 _BOOLEAN = {
     "Greater",
@@ -111,7 +111,9 @@ class Emitter:
         results = [gs.Variable(f"{name}:{i}", dtype=produced) for i in range(outputs)]
         if op_type in _INDICES_SECOND and outputs > 1:
             results[1].dtype = np.dtype(np.int64)
-        node = gs.Node(op_type, name=name, attrs=_attributes(attrs), inputs=resolved, outputs=results)
+        node = gs.Node(
+            op_type, name=name, attrs=_attributes(attrs), inputs=resolved, outputs=results
+        )
         self.nodes.append(node)
         return results[0] if outputs == 1 else results
 

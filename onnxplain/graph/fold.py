@@ -47,7 +47,8 @@ def constant_value(tensor: gs.Tensor) -> Array | None:
         return None
     if not all(isinstance(x, gs.Constant) for x in producer.inputs):
         return None
-    return dequantize(*(x.values for x in producer.inputs), axis=producer.attrs.get("axis", 1))
+    x, scale, *zero = (np.asarray(t.values) for t in producer.inputs)
+    return dequantize(x, scale, zero[0] if zero else None, producer.attrs.get("axis", 1))
 
 
 def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
@@ -55,9 +56,11 @@ def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1)
     shape = [1] * x.ndim
     if scale.size > 1:
         shape[axis] = scale.size
-    shift = 0 if zero is None else zero.astype(np.float32).reshape(shape if zero.size > 1 else ())
     factor = scale.reshape(shape if scale.size > 1 else ())
-    return ((x.astype(np.float32) - shift) * factor).astype(scale.dtype)
+    centred = x.astype(np.float32)
+    if zero is not None:
+        centred -= zero.astype(np.float32).reshape(shape if zero.size > 1 else ())
+    return np.asarray(centred * factor, dtype=scale.dtype)
 
 
 def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[Array]:
@@ -85,21 +88,28 @@ def _constant_attribute(node: gs.Node) -> Array:
     return np.asarray(value, dtype=np.float32 if name.startswith("value_float") else np.int64)
 
 
+_NEVER = {
+    "Resize",
+    "Upsample",
+    "Pad",
+    "OneHot",
+    "EyeLike",
+}  # they grow, and nobody computes shapes by them
+
+
 def _grows_too_large(node: gs.Node, inputs: Sequence[Array | None]) -> bool:
-    if node.op == "ConstantOfShape" and inputs[0] is not None:
-        size = float(np.prod(inputs[0].astype(float)))
-    elif node.op == "Expand" and inputs[0] is not None and inputs[1] is not None:
-        size = float(np.prod(inputs[1].astype(float))) * inputs[0].size
-    elif node.op == "Tile" and inputs[0] is not None and inputs[1] is not None:
-        size = float(np.prod(inputs[1].astype(float))) * inputs[0].size
-    elif node.op == "Range":
-        start, limit, delta = (float(x) for x in inputs if x is not None)
-        size = (limit - start) / delta if delta else 0.0
-    elif node.op in ("Resize", "Upsample", "Pad", "OneHot", "EyeLike"):
+    """Whether folding the node would create more than `MAX_FOLDED` elements."""
+    if node.op in _NEVER:
         return True
-    else:
-        return False
-    return size > MAX_FOLDED
+    given = [np.zeros(0) if x is None else x.astype(float) for x in inputs]
+    if node.op == "ConstantOfShape":
+        return bool(given[0].prod() > MAX_FOLDED)
+    if node.op in ("Expand", "Tile"):
+        return bool(given[1].prod() * given[0].size > MAX_FOLDED)
+    if node.op == "Range":
+        start, limit, delta = given
+        return bool(delta == 0 or (limit - start) / delta > MAX_FOLDED)
+    return False
 
 
 def _has_subgraph(node: gs.Node) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,5 +117,3 @@ def _picture_axes(tensor: gs.Tensor, sizes: list[int | None]) -> str | None:
         for node in tensor.outputs
     )
     return "NHWC" if transposed else "NCHW"
-
-

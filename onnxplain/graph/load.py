@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
-from onnxplain.errors import ModelError
+from onnxplain.errors import ModelError, OnnxplainError
 
 Source = str | Path | bytes | onnx.ModelProto
 _EXTERNAL = onnx.TensorProto.EXTERNAL
@@ -54,6 +55,23 @@ def read_model(source: Source) -> ModelFile:
     path = Path(source)
     data = _read(path)
     return _checked(_parse(data, str(path)), data, str(path), path)
+
+
+@contextmanager
+def understanding(name: str) -> Iterator[None]:
+    """Turn whatever a malformed graph makes libraries raise into one ModelError that names the file."""
+    try:
+        yield
+    except ModelError as error:
+        if name in str(error):
+            raise
+        error.args = (f"{name}: {error}",)
+        raise
+    except OnnxplainError:
+        raise
+    except Exception as error:  # the file is not trusted: no assumption about it may end in a traceback
+        what = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise ModelError(f"{name}: this graph could not be understood ({what})") from error
 
 
 def _read(path: Path) -> bytes:
@@ -124,7 +142,9 @@ def _check_external(tensor: onnx.TensorProto, name: str, folder: Path | None) ->
     try:
         offset, length = int(info.get("offset", 0)), int(info.get("length", 0))
     except ValueError as error:
-        raise ModelError(f"{name}: tensor {tensor.name!r} has a broken external position") from error
+        raise ModelError(
+            f"{name}: tensor {tensor.name!r} has a broken external position"
+        ) from error
     if offset < 0 or length < 0 or offset + max(length, _byte_size(tensor)) > target.stat().st_size:
         raise ModelError(f"{name}: the weights file {location!r} is too short: copy it again")
 
@@ -133,7 +153,8 @@ def _check_header(tensor: onnx.TensorProto, name: str) -> None:
     """Refuse a header that claims more than the file holds, before anyone allocates it."""
     if any(d < 0 for d in tensor.dims):
         raise ModelError(f"{name}: tensor {tensor.name!r} has a negative size")
-    if tensor.HasField("raw_data") and _byte_size(tensor) > len(tensor.raw_data):
+    claimed = _byte_size(tensor)
+    if tensor.HasField("raw_data") and claimed and claimed != len(tensor.raw_data):
         raise ModelError(
             f"{name}: tensor {tensor.name!r} claims {list(tensor.dims)} but holds "
             f"{len(tensor.raw_data)} bytes"
@@ -158,4 +179,6 @@ def _check_validity(proto: onnx.ModelProto, name: str) -> None:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and C++ types of its own
         lines = [line for line in str(error).strip().splitlines() if line]
-        raise ModelError(f"{name}: is not a valid ONNX model: {lines[0] if lines else error}") from error
+        raise ModelError(
+            f"{name}: is not a valid ONNX model: {lines[0] if lines else error}"
+        ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -15,7 +16,8 @@ import onnx_graphsurgeon as gs
 from onnxplain.errors import ModelError
 from onnxplain.graph.emit import Emitter
 
-_SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+Activation = Literal["softmax", "sigmoid"]
+_SQUASHING: dict[str, Activation] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _TRANSPARENT = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast", "QuantizeLinear",
     "DequantizeLinear",
@@ -33,7 +35,7 @@ class Logit:
     tensor: str
     output: str
     stripped: tuple[str, ...]
-    activation: str
+    activation: Activation
 
     def __str__(self) -> str:
         """Say which tensor is explained, and what was stripped."""
@@ -65,7 +67,7 @@ def _logit_of(graph: gs.Graph, output: gs.Tensor) -> Logit:
     tensor, ops = _strip(output)
     stripped = tuple(op for op in ops if op in _SQUASHING)
     rows = _as_rows(graph, tensor)
-    activation = _SQUASHING[stripped[0]] if stripped else "softmax"
+    activation: Activation = _SQUASHING[stripped[0]] if stripped else "softmax"
     if not stripped and rows.shape is not None and list(rows.shape[1:]) == [1]:
         activation = "sigmoid"
     return Logit(rows.name, output.name, stripped, activation)
@@ -78,12 +80,22 @@ def _strip(tensor: gs.Tensor) -> tuple[gs.Tensor, Sequence[str]]:
     while len(at.inputs) == 1:
         node = at.inputs[0]
         if node.op in _SQUASHING:
-            return node.inputs[0], [*ops, node.op]
+            return _with_images_first(node.inputs[0]), [*ops, node.op]
         if node.op not in _TRANSPARENT:
             break
         ops.append(node.op)
         at = node.inputs[0]
     return tensor, ()
+
+
+def _with_images_first(tensor: gs.Tensor) -> gs.Tensor:
+    """Undo the Flatten by which Softmax before opset 13 merges images with other axes ("4420N")."""
+    while tensor.shape and isinstance(tensor.shape[0], str) and tensor.shape[0] != "N":
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None or producer.op not in ("Flatten", "Reshape"):
+            break
+        tensor = producer.inputs[0]
+    return tensor
 
 
 def _as_rows(graph: gs.Graph, tensor: gs.Tensor) -> gs.Tensor:

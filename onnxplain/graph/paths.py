@@ -23,13 +23,25 @@ _SIGNAL_INPUTS = {
 _CUTS = ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "OneHot", "Hardmax", "Unique")
 
 
+def reads(node: gs.Node) -> list[gs.Tensor]:
+    """Return the tensors a node reads: its inputs, and what the bodies of If, Loop or Scan capture."""
+    captured = []
+    for value in node.attrs.values():
+        if isinstance(value, gs.Graph):
+            made = {y.name for inner in value.nodes for y in inner.outputs}
+            made |= {t.name for t in value.inputs}
+            inside = [x for inner in value.nodes for x in reads(inner)] + list(value.outputs)
+            captured += [x for x in inside if x.name not in made]
+    return [*node.inputs, *captured]
+
+
 def differentiable_edges(node: gs.Node) -> Iterable[tuple[gs.Tensor, gs.Tensor]]:
     """Yield (input, output) pairs along which a signal can flow backward through `node`."""
     if node.op in WITHOUT_SIGNAL:
         return
     carrying = _SIGNAL_INPUTS.get(node.op)
     outputs = node.outputs[:1] if node.op in ("MaxPool", "TopK", "Dropout") else node.outputs
-    for i, tensor in enumerate(node.inputs):
+    for i, tensor in enumerate(reads(node)):
         if tensor.is_empty() or isinstance(tensor, gs.Constant):
             continue
         if carrying is None or i in carrying:
@@ -45,15 +57,31 @@ def find_path(nodes: Sequence[gs.Node], wrt: set[str], outputs: set[str]) -> set
     cut: gs.Node | None = None
     for node in nodes:
         reached.update(y.name for x, y in differentiable_edges(node) if x.name in reached)
-        if any(x.name in depends for x in node.inputs):
+        if any(x.name in depends for x in reads(node)):
             depends.update(y.name for y in node.outputs)
             if cut is None and node.op in _CUTS and any(x.name in reached for x in node.inputs):
                 cut = node
     used = set(outputs) & reached
     if not used:
         if cut is not None and depends & outputs:
-            raise UnsupportedOpError(cut.op, cut.name, "its result has no gradient; explain a tensor before it")
+            raise UnsupportedOpError(
+                cut.op, cut.name, "its result has no gradient; explain a tensor before it"
+            )
         return set()
     for node in reversed(nodes):
         used.update(x.name for x, y in differentiable_edges(node) if y.name in used)
     return used & reached
+
+
+def needed(
+    nodes: Sequence[gs.Node], results: Iterable[str], stop: Iterable[str] = ()
+) -> list[gs.Node]:
+    """Return the nodes that `results` need, in order; tensors in `stop` are given from outside."""
+    given = set(stop)
+    wanted = set(results) - given
+    kept = []
+    for node in reversed(nodes):
+        if any(y.name in wanted for y in node.outputs):
+            kept.append(node)
+            wanted.update(x.name for x in reads(node) if x.name not in given)
+    return kept[::-1]

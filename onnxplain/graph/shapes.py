@@ -69,9 +69,7 @@ def _infer(
     found = {}
     for info in infos:
         kind = info.type.tensor_type
-        sizes = tuple(
-            d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim
-        )
+        sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
         if kind.HasField("shape"):
             found[info.name] = (kind.elem_type, sizes)
         elif kind.elem_type:
@@ -180,11 +178,11 @@ def _store_shapes(graph: gs.Graph, sizes: list[Any]) -> None:
 
 
 def _store_values(graph: gs.Graph, values: Mapping[str, Pair]) -> None:
-    """Turn tensors with one value into constants, and batch-dependent Reshape targets into -1 form."""
+    """Turn tensors with one value into constants, and Reshape targets into constants with one -1."""
     kept = []
     for node in graph.nodes:
-        if node.op == "Reshape" and node.inputs[1].name in values:
-            _reshape_with_free_axis(node, values[node.inputs[1].name])
+        if node.op == "Reshape":
+            _settle_target(node)
         known = [values.get(y.name) for y in node.outputs if not y.is_empty()]
         if known and all(pair is not None and _same(*pair) for pair in known):
             tensors = list(node.outputs)
@@ -197,15 +195,16 @@ def _store_values(graph: gs.Graph, values: Mapping[str, Pair]) -> None:
     graph.nodes = kept
 
 
+def _settle_target(node: gs.Node) -> None:
+    """Write down the shape that was inferred, the axis of images as -1, if that says it all."""
+    shape = node.outputs[0].shape
+    if shape is None or any(s is None for s in shape) or 0 in shape:
+        return
+    if sum(isinstance(s, str) for s in shape) <= 1:
+        target = np.array([-1 if isinstance(s, str) else s for s in shape], np.int64)
+        node.inputs[1] = gs.Constant(f"{node.outputs[0].name}.target", target)
+        node.attrs.pop("allowzero", None)
+
+
 def _same(a: Array, b: Array) -> bool:
     return a is b or (a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-
-
-def _reshape_with_free_axis(node: gs.Node, pair: Pair) -> None:
-    a, b = pair
-    free = np.flatnonzero(a != b) if a.shape == b.shape else []
-    if len(free) == 1 and not (a == -1).any():
-        target = a.copy()
-        target[free] = -1
-        name = f"{node.outputs[0].name}.target"
-        node.inputs[1] = gs.Constant(name, target)

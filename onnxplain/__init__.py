@@ -1,0 +1,67 @@
+"""Explain why a network exported to ONNX decided what it decided, from the .onnx file alone.
+
+    import onnxplain as ox
+    model = ox.load("model.onnx")
+    x = model.read(["cat.jpg"])
+    cam = ox.cam(model, x, kind="lift_cam")
+
+Names are imported on first use, so that `import onnxplain` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from onnxplain.version import __version__
+
+if TYPE_CHECKING:
+    from onnxplain.errors import OnnxplainError as OnnxplainError
+    from onnxplain.graph.layers import Layer as Layer
+    from onnxplain.methods.cam import cam as cam
+    from onnxplain.methods.gradient import gradient as gradient
+    from onnxplain.methods.gradient import guided_backprop as guided_backprop
+    from onnxplain.methods.gradient import integrated_gradients as integrated_gradients
+    from onnxplain.methods.gradient import smooth_grad as smooth_grad
+    from onnxplain.methods.saliency import saliency as saliency
+    from onnxplain.model import Model as Model
+    from onnxplain.model import load as load
+    from onnxplain.preprocess import Preprocess as Preprocess
+    from onnxplain.results import Attribution as Attribution
+    from onnxplain.results import Cam as Cam
+    from onnxplain.results import Prediction as Prediction
+    from onnxplain.results import Saliency as Saliency
+    from onnxplain.target import Target as Target
+
+_HOMES = {
+    "Attribution": "results",
+    "Cam": "results",
+    "Layer": "graph.layers",
+    "Model": "model",
+    "OnnxplainError": "errors",
+    "Prediction": "results",
+    "Preprocess": "preprocess",
+    "Saliency": "results",
+    "Target": "target",
+    "cam": "methods.cam",
+    "gradient": "methods.gradient",
+    "guided_backprop": "methods.gradient",
+    "integrated_gradients": "methods.gradient",
+    "load": "model",
+    "saliency": "methods.saliency",
+    "smooth_grad": "methods.gradient",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxplain' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"onnxplain.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,190 @@
+"""Write a backward pass beside a graph and cut the pair at its residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxplain.backward.table import RuleTable
+from onnxplain.backward.walk import walk
+from onnxplain.errors import LayerError, ModelError
+from onnxplain.graph.emit import Emitter
+from onnxplain.graph.export import to_bytes
+from onnxplain.graph.paths import find_path, needed, reads
+
+REFERENCE = "@reference"
+"""Suffix of an input that carries a tensor's value at the reference input."""
+
+
+class Pair:
+    """The forward graph of `outputs`, and its backward pass with respect to `wrt` under `rules`.
+
+    Every method returns a serialised standard ONNX model:
+
+    * `forward`: model inputs -> outputs, wrt, residuals (plus reference values as inputs, if rules need them)
+    * `backward`: residuals and seeds -> gradients
+    * `fused`: model inputs and seeds -> outputs and gradients
+    * `tail`: wrt -> outputs, the rest of the network alone (wrt must be a cut)
+    * `reference`: wrt -> the values that rules read at the reference input
+
+    A seed is called `seed(output)` and a gradient `gradient(tensor)`.
+    """
+
+    def __init__(
+        self, graph: gs.Graph, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable
+    ) -> None:
+        """Run the reverse walk on a copy of `graph` (canonical, sorted).
+
+        Raises UnsupportedOpError where an op on the path has no rule, ModelError where no output depends
+        on `wrt`.
+        """
+        self._graph = graph.copy()
+        self._tensors = self._graph.tensors()
+        self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
+        op = Emitter("vjp")
+        seeds = {name: self._seed(name) for name in outputs}
+        self._references = _References(self._tensors)
+        signals, self.notes = walk(self._graph.nodes, seeds, wrt, rules, op, self._references)
+        if not signals:
+            raise ModelError(f"{', '.join(outputs)} does not depend on {', '.join(wrt)}")
+        self.gradients = tuple(signals)
+        self._gradients = [
+            _named(op, f"gradient({k})", v, self._tensors[k]) for k, v in signals.items()
+        ]
+        self._seeds = list(seeds.values())
+        self._split(op.nodes)
+        self.broadcasts = self._image_axis_is_plain()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the tensors whose value at the reference input the rules read."""
+        return tuple(self._references.used)
+
+    @property
+    def residuals(self) -> tuple[str, ...]:
+        """Names of the tensors that the backward graph takes from the forward graph."""
+        return tuple(t.name for t in self._residuals)
+
+    def forward(self) -> bytes:
+        """Model inputs -> outputs, wrt and residuals (those that are not model inputs themselves)."""
+        inputs = {t.name for t in self._graph.inputs}
+        results = _unique([*self._named(self.outputs + self.wrt), *self._residuals])
+        results = [t for t in results if t.name not in inputs]
+        return self._export([*self._graph.nodes, *self._once], self._sources(), results)
+
+    def backward(self) -> bytes:
+        """Residuals and seeds -> gradients."""
+        return self._export(self._per_seed, [*self._residuals, *self._seeds], self._gradients)
+
+    def fused(self) -> bytes:
+        """Model inputs and seeds -> outputs and gradients, in one graph."""
+        nodes = [*self._graph.nodes, *self._once, *self._per_seed]
+        results = _unique([*self._named(self.outputs), *self._gradients])
+        return self._export(nodes, [*self._sources(), *self._seeds], results)
+
+    def tail(self) -> bytes:
+        """The layers wrt -> outputs; raises LayerError where wrt is not a cut."""
+        return self._from_wrt(self._named(self.outputs))
+
+    def reference(self) -> bytes:
+        """The layers wrt -> the tensors named by `references`; raises LayerError if wrt is not a cut."""
+        return self._from_wrt(self._named(self.references))
+
+    def _from_wrt(self, results: list[gs.Tensor]) -> bytes:
+        starts = set(self.wrt)
+        nodes = needed(self._graph.nodes, [t.name for t in results], stop=starts)
+        read = {x.name for n in nodes for x in reads(n)} | {t.name for t in results}
+        for model_input in self._graph.inputs:
+            if model_input.name in read - starts:
+                raise LayerError(
+                    f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
+                    "output beside it; choose a layer that `onnxplain inspect` marks as a cut"
+                )
+        # A start that its own producer would overwrite must lose that producer.
+        kept = [n for n in nodes if not any(y.name in starts for y in n.outputs)]
+        return self._export(kept, self._named(self.wrt), results)
+
+    def _sources(self) -> list[gs.Tensor]:
+        return [*self._graph.inputs, *self._references.used.values()]
+
+    def _named(self, names: Iterable[str]) -> list[gs.Tensor]:
+        return [self._tensors[name] for name in names]
+
+    def _seed(self, name: str) -> gs.Variable:
+        if name not in self._tensors:
+            raise ModelError(f"{name!r} is not a tensor of this model")
+        tensor = self._tensors[name]
+        shape = None if tensor.shape is None else ["B", *tensor.shape[1:]]
+        return gs.Variable(f"seed({name})", dtype=_signal_dtype(tensor), shape=shape)
+
+    def _split(self, emitted: Sequence[gs.Node]) -> None:
+        """Sort what was written into what depends on a seed and what one forward can compute."""
+        wanted = needed(emitted, [t.name for t in self._gradients])
+        per_seed = {t.name for t in self._seeds}
+        self._once: list[gs.Node] = []
+        self._per_seed: list[gs.Node] = []
+        for node in wanted:
+            depends = any(x.name in per_seed for x in node.inputs)
+            (self._per_seed if depends else self._once).append(node)
+            if depends:
+                per_seed.update(y.name for y in node.outputs)
+        read = [x for n in self._per_seed for x in n.inputs] + self._gradients
+        self._residuals = _unique(
+            x
+            for x in read
+            if not x.is_empty() and not isinstance(x, gs.Constant) and x.name not in per_seed
+        )
+
+    def _image_axis_is_plain(self) -> bool:
+        """Whether residuals of one image broadcast: no axis merges images with heads or windows."""
+        path = find_path(self._graph.nodes, set(self.wrt), set(self.outputs))
+        shapes = [self._tensors[name].shape or () for name in path]
+        return all(s in ("N", "B") for shape in shapes for s in shape if not isinstance(s, int))
+
+    def _export(
+        self, nodes: Sequence[gs.Node], inputs: Sequence[gs.Tensor], outputs: Sequence[gs.Tensor]
+    ) -> bytes:
+        nodes = needed(nodes, [t.name for t in outputs], stop={t.name for t in inputs})
+        read = {x.name for n in nodes for x in reads(n)} | {t.name for t in outputs}
+        inputs = [t for t in inputs if t.name in read]
+        return to_bytes(self._graph, nodes, inputs, outputs)
+
+
+class _References(Mapping[str, gs.Tensor]):
+    """Input tensors for values at the reference, made when a rule first asks for one."""
+
+    def __init__(self, tensors: Mapping[str, gs.Tensor]) -> None:
+        self._tensors = tensors
+        self.used: dict[str, gs.Tensor] = {}
+
+    def __getitem__(self, name: str) -> gs.Tensor:
+        if name not in self.used:
+            tensor = self._tensors[name]
+            twin = gs.Variable(name + REFERENCE, dtype=tensor.dtype, shape=tensor.shape)
+            self.used[name] = twin
+        return self.used[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.used)
+
+    def __len__(self) -> int:
+        return len(self.used)
+
+
+def _named(op: Emitter, name: str, signal: gs.Tensor, like: gs.Tensor) -> gs.Tensor:
+    """Return the signal under a readable name, typed and shaped, as a graph output of its own."""
+    result = op.Identity(signal)
+    result.name, result.dtype = name, _signal_dtype(like)
+    result.shape = None if like.shape is None else ["B", *like.shape[1:]]
+    return result
+
+
+def _signal_dtype(tensor: gs.Tensor) -> np.dtype[np.floating]:
+    """Signals are float32, or float64 in a float64 model."""
+    return np.dtype(np.float64 if tensor.dtype == np.float64 else np.float32)
+
+
+def _unique(tensors: Iterable[gs.Tensor]) -> list[gs.Tensor]:
+    return list({t.name: t for t in tensors}.values())

@@ -1,0 +1,154 @@
+"""onnxruntime sessions: the only module that imports it.
+
+An `Executor` is a device with its settings; it makes a `Session` of any model in memory. The providers
+reported are those a session really got: onnxruntime falls back to the CPU without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from onnxplain.errors import ConfigError, InputError, ModelError
+
+Device = Literal["auto", "cpu", "cuda"]
+Array = np.ndarray[Any, Any]
+Value = Any
+"""A NumPy array, or an onnxruntime OrtValue that stays on the device."""
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+
+class Executor:
+    """A device to run models on.
+
+    `device`: "auto" takes CUDA where onnxruntime has it and it works, "cuda" insists, "cpu" never asks.
+    `threads`: of one run; None leaves the choice to onnxruntime (all cores).
+    """
+
+    def __init__(self, device: Device = "auto", threads: int | None = None) -> None:
+        """Check the settings; raises ConfigError for an unknown device or without CUDA when insisted on."""
+        if device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device {device!r} is unknown: choose auto, cpu or cuda")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self.threads = threads
+        self._wanted = _available(device)
+
+    def session(self, model: bytes) -> Session:
+        """Make a session of a serialised ONNX model; raises ModelError if onnxruntime refuses it."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # its warnings would land on the user's terminal
+        options.enable_mem_pattern = False  # batch sizes vary between calls
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        try:
+            session = ort.InferenceSession(model, options, providers=self._wanted)
+        except Exception as error:  # onnxruntime raises a family of pybind11 types
+            raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error
+        return Session(session)
+
+
+class Session:
+    """One model, ready to run."""
+
+    def __init__(self, session: Any) -> None:
+        """Wrap an onnxruntime InferenceSession."""
+        self._session = session
+        self.inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
+        self.outputs = [o.name for o in session.get_outputs()]
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+
+    @property
+    def on_device(self) -> bool:
+        """Whether results can stay in a device's memory."""
+        return self.providers[0] != _CPU
+
+    def run(self, feeds: Mapping[str, Value], keep: Sequence[str] = ()) -> dict[str, Value]:
+        """Return all outputs by name; those in `keep` stay on the device as OrtValues (on CUDA).
+
+        Raises InputError when onnxruntime rejects the feeds (wrong shape or type).
+        """
+        used = {k: v for k, v in feeds.items() if k in self.inputs}
+        try:
+            if self.on_device:
+                return self._run_on_device(used, set(keep))
+            results = self._session.run(self.outputs, used)
+        except Exception as error:  # onnxruntime raises a family of pybind11 types
+            raise InputError(
+                f"onnxruntime could not run this input: {_first_line(error)}"
+            ) from error
+        return dict(zip(self.outputs, results, strict=True))
+
+    def _run_on_device(self, feeds: Mapping[str, Value], keep: set[str]) -> dict[str, Value]:
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in self.outputs:
+            binding.bind_output(name, "cuda" if name in keep else "cpu")
+        self._session.run_with_iobinding(binding)
+        values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
+        return {k: v if k in keep else v.numpy() for k, v in values.items()}
+
+
+def runtime_version() -> str:
+    """Return the version of onnxruntime."""
+    import onnxruntime as ort
+
+    return str(ort.__version__)
+
+
+def _available(device: Device) -> list[str]:
+    """Return the providers to ask for, having tried CUDA on a tiny model where it is wanted."""
+    if device == "cpu":
+        return [_CPU]
+    works, why = _cuda_works()
+    if works:
+        return [_CUDA, _CPU]
+    if device == "cuda":
+        raise ConfigError(f'device "cuda" is not usable: {why}; use device="auto" or "cpu"')
+    return [_CPU]
+
+
+def _cuda_works() -> tuple[bool, str]:
+    import onnxruntime as ort
+
+    if _CUDA not in ort.get_available_providers():
+        return False, "this onnxruntime was built without CUDA (install onnxruntime-gpu)"
+    if not _has_nvidia_device():
+        return False, "no NVIDIA device was found"
+    ort.set_default_logger_severity(4)  # a failed provider is reported below, not on the terminal
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # finds CUDA and cuDNN installed by pip
+    session = ort.InferenceSession(_tiny_model(), providers=[_CUDA, _CPU])
+    if session.get_providers()[0] != _CUDA:
+        return False, "onnxruntime fell back to the CPU (CUDA 13 and cuDNN 9 are needed)"
+    return True, ""
+
+
+def _has_nvidia_device() -> bool:
+    """Look for a device before loading CUDA's libraries, which costs seconds where there is none."""
+    nodes = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
+    return os.name == "nt" or any(Path(node).exists() for node in nodes)
+
+
+def _tiny_model() -> bytes:
+    from onnx import parser
+
+    text = '<ir_version: 8, opset_import: ["": 18]> t (float[1] x) => (float[1] y) { y = Abs(x) }'
+    return parser.parse_model(text).SerializeToString()  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:300] if text else type(error).__name__

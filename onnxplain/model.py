@@ -1,0 +1,326 @@
+"""Model: a loaded ONNX file, ready to be asked. `load` makes one."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import onnxplain.backward.rules  # noqa: F401  (registers the rules)
+from onnxplain.backward import VJP, RuleTable
+from onnxplain.backward.split import Pair
+from onnxplain.errors import ConfigError, InputError, LayerError, TargetError
+from onnxplain.executor import Array, Device, Executor, Session, runtime_version
+from onnxplain.graph.canonical import import_graph
+from onnxplain.graph.export import to_bytes
+from onnxplain.graph.graph import Graph, Input, build
+from onnxplain.graph.layers import Layer
+from onnxplain.graph.load import ModelFile, Source, read_model, understanding
+from onnxplain.graph.paths import needed
+from onnxplain.preprocess import InputSpec, Preprocess, check_array, find, find_labels, guess
+from onnxplain.preprocess import read as read_images
+from onnxplain.program import Program
+from onnxplain.results import Prediction
+from onnxplain.version import __version__
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+BATCH = 16
+"""Images run at once: activations of a batch stay in memory until its backward pass."""
+
+Feeds = dict[str, Array]
+
+
+def load(
+    source: Source,
+    device: Device = "auto",
+    preprocess: Preprocess | str | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Load an ONNX model for explaining.
+
+    source: path (external data must lie in its folder), bytes, or ModelProto.
+    device: "auto" (CUDA where it works), "cpu" or "cuda"; threads: of one run, None for all cores.
+    preprocess: how to feed images: a `Preprocess`, a preset's name (imagenet, inception, caffe, unit, raw), a
+        mapping of its fields, or a TOML/JSON file's path; None looks beside the model
+        (`model.onnxplain.toml`), then into its metadata, then guesses from the input and says so.
+    labels: class names in index order; None looks in the same places.
+
+    Raises ModelError (unusable file; UnsupportedOpError where an op is the reason), ConfigError (settings).
+    """
+    file = read_model(source)
+    given = _as_preprocess(preprocess)
+    with understanding(file.name):
+        return Model(file, Executor(device, threads), given, labels)
+
+
+class Model:
+    """A loaded model: its layers, its predictions, and the programs that explain it.
+
+    Thread-safe: programs are made once and onnxruntime sessions may run concurrently.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        executor: Executor,
+        preprocess: Preprocess | None,
+        labels: Sequence[str] | None,
+    ) -> None:
+        """Canonicalise the file; use `load`."""
+        self.name, self.path, self.sha256 = file.name, file.path, file.sha256
+        self.executor = executor
+        self._imported = import_graph(file.proto)
+        self._given = preprocess or find(file.path, file.metadata)
+        size = self._given.size if self._given is not None else None
+        self.graph: Graph = build(self._imported.copy(), size)
+        self._sizes: dict[tuple[int, ...], Model] = {}
+        self._init_state()
+        found = labels if labels is not None else find_labels(file.path, file.metadata)
+        self.labels = None if found is None else tuple(found)
+        self._check_labels()
+
+    def _init_state(self) -> None:
+        self._lock = threading.RLock()
+        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], str], Program] = {}
+        self._sessions: dict[tuple[str, ...], Session] = {}
+
+    # --- what the file holds ----------------------------------------------------------------------
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The activations between input and logit, in order; `cut` marks those every path passes."""
+        return self.graph.layers
+
+    @property
+    def default_layer(self) -> Layer | None:
+        """The layer that class activation maps use; None where the model has no feature maps."""
+        return self.graph.default_layer
+
+    @property
+    def why_default_layer(self) -> str:
+        """The reason for `default_layer`, or for its absence."""
+        return self.graph.why_default_layer
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, where the logit is [N, C]."""
+        shape = self._tensors[self.graph.logit.tensor].shape
+        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
+    @cached_property
+    def spec(self) -> InputSpec:
+        """The input to explain, as pre-processing needs it; an open size is -1."""
+        return _spec(self.graph.source, keep_open=True)
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """How images are fed; `.source` says where that came from."""
+        return self._given if self._given is not None else guess(self.spec)
+
+    @cached_property
+    def _tensors(self) -> dict[str, gs.Tensor]:
+        found: dict[str, gs.Tensor] = self.graph.nodes.tensors()
+        return found
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The onnxruntime providers really used."""
+        return self._session((self.graph.logit.tensor,)).providers
+
+    def dtype_of(self, tensor: str) -> np.dtype[Any]:
+        """Return the element type of a tensor of the graph."""
+        dtype: np.dtype[Any] = np.dtype(self._tensors[tensor].dtype)
+        return dtype
+
+    def label(self, index: int) -> str:
+        """Return the name of a class, or its number where there are no labels."""
+        known = self.labels is not None and 0 <= index < len(self.labels)
+        return self.labels[index] if known and self.labels is not None else str(index)
+
+    def layer(self, layer: Layer | str | None) -> Layer:
+        """Return a layer by name, or the default layer for None; raises LayerError."""
+        if layer is None:
+            if self.default_layer is None:
+                raise LayerError(f"{self.name}: {self.why_default_layer}")
+            return self.default_layer
+        name = layer.name if isinstance(layer, Layer) else str(layer)
+        found = self.graph.layer(name)
+        if found is None:
+            raise LayerError(
+                f"{self.name} has no layer {name!r}{self._similar(name)}; `onnxplain inspect` lists them"
+            )
+        return found
+
+    # --- running ----------------------------------------------------------------------------------
+    def read(self, images: Any) -> Array:
+        """Read images (paths, PIL images, uint8 arrays [H, W, 3]) into one input batch [N, ...].
+
+        Uses `preprocess`; .npy, .npz and .pb files are taken as model input. Raises InputError, ConfigError.
+        """
+        spec = self.spec
+        if any(s < 0 for s in spec.shape) and self.preprocess.size is None:
+            spec = _spec(self.graph.source, keep_open=False)  # the size the file leaves open
+        return read_images(images, spec, self.preprocess)
+
+    def predict(self, x: Array | Mapping[str, Array]) -> Prediction:
+        """Return the logits of a batch [N, ...].
+
+        Raises InputError for what does not fit the model, TargetError where the logit is not [N, C].
+        """
+        if self.classes is None:
+            shape = self._tensors[self.graph.logit.tensor].shape
+            raise TargetError(
+                f"{self.name} does not classify: its output {self.graph.logit.output!r} has shape {shape}; "
+                "explain an element of it with onnxplain.Target"
+            )
+        model, feeds = self.fit(x)
+        logit = model.graph.logit
+        parts = [model.values(rows, (logit.tensor,))[logit.tensor] for rows in model.batches(feeds)]
+        logits = np.concatenate(parts).astype(np.float32)
+        return Prediction(
+            logits=logits,
+            activation=logit.activation,
+            labels=self.labels,
+            meta=model.meta("predict"),
+        )
+
+    def fit(self, x: Array | Mapping[str, Array]) -> tuple[Model, Feeds]:
+        """Check an input against the model; return the model at this image size, and its feeds.
+
+        A model of several inputs takes a mapping by name. Raises InputError.
+        """
+        given = dict(x) if isinstance(x, Mapping) else {self.graph.source.name: x}
+        inputs = {i.name: i for i in self.graph.inputs}
+        for name in given:
+            if name not in inputs:
+                raise InputError(f"{self.name} has no input {name!r}; it has {', '.join(inputs)}")
+        missing = [name for name in inputs if name not in given]
+        if missing:
+            raise InputError(
+                f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}): give a mapping name -> array; "
+                f"{', '.join(missing)} is missing"
+            )
+        feeds = {
+            k: check_array(np.asarray(v), _spec(inputs[k], keep_open=True))
+            for k, v in given.items()
+        }
+        counts = {len(v) for k, v in feeds.items() if inputs[k].shape[:1] == ("N",)}
+        if len(counts) > 1:
+            raise InputError(f"the inputs hold different numbers of images: {sorted(counts)}")
+        return self._at_size(feeds), feeds
+
+    def batches(self, feeds: Feeds, size: int = BATCH) -> Iterator[Feeds]:
+        """Cut feeds into batches that fit memory, or single images where the file pins their number."""
+        size = 1 if self.graph.pinned is not None else size
+        count = len(feeds[self.graph.source.name])
+        for start in range(0, count, size):
+            yield {k: v[start : start + size] for k, v in feeds.items()}
+
+    def values(self, feeds: Feeds, names: Sequence[str]) -> Feeds:
+        """Run the model and return tensors by name (outputs, layers): one batch, unchecked."""
+        return self._session(tuple(names)).run(feeds)
+
+    def program(
+        self, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable = VJP
+    ) -> Program:
+        """Return the (cached) program of `outputs` with respect to `wrt` under a rule table."""
+        key = (tuple(outputs), tuple(wrt), rules.name)
+        with self._lock:
+            if key not in self._programs:
+                pair = Pair(self.graph.nodes, key[0], key[1], rules)
+                self._programs[key] = Program(pair, self.executor)
+            return self._programs[key]
+
+    def meta(self, method: str, **more: Any) -> dict[str, Any]:
+        """Return what a record says about where it came from (JSON-able)."""
+        import onnx
+
+        return {
+            "method": method,
+            "model": Path(self.name).name if self.path else self.name,
+            "sha256": self.sha256,
+            "logit": str(self.graph.logit),
+            "preprocess": self.preprocess.source if self.spec.is_picture else "none",
+            "versions": {
+                "onnxplain": __version__,
+                "onnx": onnx.__version__,
+                "onnxruntime": runtime_version(),
+                "numpy": np.__version__,
+                "python": sys.version.split()[0],
+            },
+            **more,
+        }
+
+    # --- inside -----------------------------------------------------------------------------------
+    def _session(self, names: tuple[str, ...]) -> Session:
+        with self._lock:
+            if names not in self._sessions:
+                for name in names:
+                    if name not in self._tensors:
+                        raise LayerError(f"{self.name} has no tensor {name!r}")
+                nodes = needed(self.graph.nodes.nodes, names)
+                outputs = [self._tensors[name] for name in names]
+                data = to_bytes(self.graph.nodes, nodes, self.graph.nodes.inputs, outputs)
+                self._sessions[names] = self.executor.session(data)
+            return self._sessions[names]
+
+    def _at_size(self, feeds: Feeds) -> Model:
+        """Return this model canonicalised for the image size in `feeds`, where the file leaves it open."""
+        source = self.graph.source
+        size = feeds[source.name].shape[1:]
+        if not source.open_size or size == source.shape[1:]:
+            return self
+        with self._lock:
+            if size not in self._sizes:
+                h, w = (size[source.axes.index(a) - 1] for a in "HW") if source.axes else (0, 0)
+                twin = object.__new__(Model)
+                twin.__dict__.update(self.__dict__)
+                twin.__dict__.pop("_tensors", None)
+                twin._init_state()
+                twin.graph = build(self._imported.copy(), (h, w))
+                self._sizes[size] = twin
+            return self._sizes[size]
+
+    def _check_labels(self) -> None:
+        if (
+            self.labels is not None
+            and self.classes is not None
+            and len(self.labels) != self.classes
+        ):
+            raise ConfigError(
+                f"{len(self.labels)} labels were given, but {self.name} has {self.classes} classes"
+            )
+
+    def _similar(self, name: str) -> str:
+        import difflib
+
+        close = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=1)
+        return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _spec(source: Input, keep_open: bool) -> InputSpec:
+    """Describe an input for the pre-processing; -1 stands for a size that the file leaves open."""
+    sizes = tuple(int(s) for s in source.shape[1:])
+    if keep_open and source.open_size and source.axes is not None:
+        sizes = tuple(-1 if a in "HW" else s for a, s in zip(source.axes[1:], sizes, strict=True))
+    layout: Literal["NCHW", "NHWC"] = "NHWC" if source.axes == "NHWC" else "NCHW"
+    return InputSpec(source.name, sizes, source.dtype, layout)
+
+
+def _as_preprocess(given: Preprocess | str | Mapping[str, Any] | None) -> Preprocess | None:
+    if given is None or isinstance(given, Preprocess):
+        return given
+    if isinstance(given, Mapping):
+        return Preprocess.from_dict(given, "given")
+    if isinstance(given, str) and not given.endswith((".toml", ".json")):
+        return Preprocess.preset(given)
+    if isinstance(given, str | Path):
+        return Preprocess.from_file(given)
+    raise ConfigError(f"preprocess {given!r} is not a preset, a file, a mapping or a Preprocess")

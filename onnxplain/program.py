@@ -1,0 +1,115 @@
+"""Programs: a linearised model, ready to run forward once and backward many times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from onnxplain.backward.split import REFERENCE, Pair
+from onnxplain.errors import InputError
+from onnxplain.executor import Array, Executor, Session, Value
+
+
+class Program:
+    """Forward and backward of `outputs` with respect to `wrt` under one rule table.
+
+    Made by `Model.program`, which caches them. Sessions are made when first run, and each part is compiled
+    once. The image count of the forward (n) and the seed count (B) agree, or n is 1 and residuals broadcast.
+    """
+
+    def __init__(self, pair: Pair, executor: Executor) -> None:
+        """Take the graphs of `pair` and the device to run them on."""
+        self.pair = pair
+        self.outputs, self.wrt = pair.outputs, pair.wrt
+        self.rules, self.notes = pair.rules, tuple(pair.notes)
+        self._executor = executor
+        self._references: dict[str, Value] | None = None
+
+    @cached_property
+    def forward_session(self) -> Session:
+        """The session of the forward part; it tells the providers really used."""
+        return self._executor.session(self.pair.forward())
+
+    @cached_property
+    def _backward_session(self) -> Session:
+        return self._executor.session(self.pair.backward())
+
+    @cached_property
+    def _tail_session(self) -> Session:
+        return self._executor.session(self.pair.tail())
+
+    @cached_property
+    def _fused_session(self) -> Session:
+        return self._executor.session(self.pair.fused())
+
+    def forward(self, feeds: Mapping[str, Array]) -> Linearized:
+        """Run the model on `feeds` and keep what backward passes need."""
+        references = self._references or {}
+        keep = [r for r in self.pair.residuals if r not in (*self.outputs, *self.wrt)]
+        values = self.forward_session.run({**feeds, **references}, keep=keep)
+        return Linearized(self, dict(feeds), {**feeds, **values})
+
+    def tail(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the rest of the network from given values of `wrt`; raises LayerError if not a cut."""
+        return self._tail_session.run(values)
+
+    def fused(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run forward and backward in one graph: {"z": ..., "gradient(x)": ...}."""
+        named = {f"seed({k})": v for k, v in seeds.items()}
+        return self._fused_session.run({**feeds, **(self._references or {}), **named})
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether `set_reference` has run."""
+        return self._references is not None
+
+    def set_reference(self, values: Mapping[str, Array]) -> None:
+        """Fix the reference input: `values` of `wrt` with one row. Run once, then kept."""
+        if self.pair.references:
+            session = self._executor.session(self.pair.reference())
+            at = session.run(values)
+            self._references = {name + REFERENCE: value for name, value in at.items()}
+        else:
+            self._references = {}
+
+
+@dataclass(frozen=True)
+class Linearized:
+    """The result of one forward: outputs, the values at `wrt`, and the backward pass at this input."""
+
+    program: Program
+    feeds: dict[str, Array]
+    values: dict[str, Value]
+
+    def __getitem__(self, name: str) -> Array:
+        """Return the value of an output or of a `wrt` tensor."""
+        value: Array = self.values[name]
+        return value
+
+    def backward(self, seeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the signal at each tensor of `wrt`: one row per seed.
+
+        `seeds[output]` has shape [B, *output.shape[1:]]. Raises InputError if B fits neither the image
+        count nor, by broadcasting, a single image.
+        """
+        images, count = _rows(self.feeds), _rows(seeds)
+        if count != images:
+            if images != 1:
+                raise InputError(
+                    f"{count} seeds for {images} images: give one seed each, or one image"
+                )
+            if not self.program.pair.broadcasts:
+                tiled = {k: np.repeat(v, count, axis=0) for k, v in self.feeds.items()}
+                return self.program.forward(tiled).backward(seeds)
+        session = self.program._backward_session
+        named = {f"seed({k})": v.astype(np.float32, copy=False) for k, v in seeds.items()}
+        found = session.run({**self.values, **named})
+        return {name: found[f"gradient({name})"] for name in self.program.pair.gradients}
+
+
+def _rows(arrays: Mapping[str, Any]) -> int:
+    return len(next(iter(arrays.values())))

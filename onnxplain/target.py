@@ -1,0 +1,217 @@
+"""What is explained: a class, a contrast, any output element, or a sum over a region -> a seed.
+
+Every target is a linear function of one output tensor, so it is one array of weights: the *seed* that the
+backward pass starts from. Its score is the sum of seed times output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxplain.errors import TargetError
+
+Array = np.ndarray[Any, Any]
+Index = int | tuple[int | slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A linear function of one output.
+
+    `index`: a class, or one index per axis of the output without the image axis (slices sum up); None
+    means the largest element of each image (the predicted class). `minus`: a second index to subtract (a
+    contrast z_a - z_b). `output`: an output of the file by name (its logit where it ends in Softmax or
+    Sigmoid), or any layer; None is the model's logit. `region`: weights over the last two axes of the
+    output, [H, W], multiplied on (segmentation: the sum of a class over a mask).
+    """
+
+    index: Index | None = None
+    minus: Index | None = None
+    output: str | None = None
+    region: Array | None = None
+
+    @classmethod
+    def contrast(cls, a: int, b: int) -> Target:
+        """Explain why class `a` rather than class `b`: z_a - z_b."""
+        return cls(index=a, minus=b)
+
+    @classmethod
+    def box(
+        cls, index: Index, box: Sequence[float], size: tuple[int, int], output: str | None = None
+    ) -> Target:
+        """Sum `index` over a box (left, top, right, bottom), each in 0..1, of an output of `size` (H, W).
+
+        Raises TargetError for a box outside 0..1 or without area.
+        """
+        left, top, right, bottom = box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise TargetError(
+                f"box {tuple(box)} must be left, top, right, bottom in 0..1 with an area"
+            )
+        height, width = size
+        region = np.zeros(size, np.float32)
+        rows = slice(int(top * height), max(int(np.ceil(bottom * height)), 1))
+        region[rows, slice(int(left * width), max(int(np.ceil(right * width)), 1))] = 1
+        return cls(index=index, output=output, region=region)
+
+    def seeds(self, values: Array) -> Seeds:
+        """Return the seed of each image for an output `values` of shape [N, ...].
+
+        Raises TargetError for an index outside the output.
+        """
+        n = len(values)
+        seed = np.zeros(values.shape, np.float32)
+        if self.index is None:
+            flat = values.reshape(n, -1)
+            best = flat.argmax(1)
+            seed.reshape(n, -1)[np.arange(n), best] = 1
+            classes = best if values.ndim == 2 else np.full(n, -1)
+        else:
+            seed[(slice(None), *_axes(self.index, values))] = 1
+            classes = np.full(n, self._class(values))
+        if self.minus is not None:
+            seed[(slice(None), *_axes(self.minus, values))] -= 1
+        if self.region is not None:
+            if values.ndim < 3 or self.region.shape != values.shape[-2:]:
+                raise TargetError(
+                    f"a region of shape {self.region.shape} does not fit an output of shape "
+                    f"{values.shape[1:]}"
+                )
+            seed = seed * self.region.astype(np.float32)
+        return Seeds(seed, classes.astype(np.int64), scores(seed, values))
+
+    def _class(self, values: Array) -> int:
+        """Return the class that is explained, or -1 where the target is not one class."""
+        if values.ndim != 2 or not isinstance(self.index, int) or self.minus is not None:
+            return -1
+        return _positive(self.index, values.shape[1])
+
+    def __str__(self) -> str:
+        """Describe the target in words, for titles and meta."""
+        what = "largest element" if self.index is None else f"{self.index}"
+        contrast = "" if self.minus is None else f" minus {self.minus}"
+        where = "" if self.output is None else f" of {self.output!r}"
+        return f"{what}{contrast}{where}{' over a region' if self.region is not None else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """Seeds of N images: `seed` [N, ...] like the output, `classes` [N] (-1: not a class), `scores` [N]."""
+
+    seed: Array
+    classes: Array
+    scores: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """One class for each of N images."""
+
+    index: Array
+    output: str | None = None
+
+    def seeds(self, values: Array) -> Seeds:
+        """Return one-hot seeds; raises TargetError for a wrong count or a class out of range."""
+        if values.ndim != 2:
+            raise TargetError(
+                f"an output of shape {values.shape[1:]} has no classes: use onnxplain.Target(index=...)"
+            )
+        if self.index.shape != (len(values),):
+            raise TargetError(f"{self.index.size} classes were given for {len(values)} images")
+        index = np.array([_positive(int(i), values.shape[1]) for i in self.index], np.int64)
+        seed = np.zeros(values.shape, np.float32)
+        seed[np.arange(len(values)), index] = 1
+        return Seeds(seed, index, scores(seed, values))
+
+    def rows(self, chosen: slice) -> Classes:
+        """Return the classes of some of the images."""
+        return Classes(self.index[chosen], self.output)
+
+    def __str__(self) -> str:
+        """Describe the target in words."""
+        return "one class per image"
+
+
+def as_target(target: object, images: int) -> Target | Classes:
+    """Turn what callers may give (None, class, one class per image, Target) into a target.
+
+    Raises TargetError for anything else, or a count that differs from the number of images.
+    """
+    if target is None:
+        return Target()
+    if isinstance(target, Target | Classes):
+        return target
+    array = np.asarray(target)
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise TargetError(
+            f"target {target!r} is not a class number, one class per image, or an onnxplain.Target"
+        )
+    if array.ndim == 0:
+        return Target(index=int(array))
+    if len(array) != images:
+        raise TargetError(f"{len(array)} classes were given for {images} images")
+    return Classes(array.astype(np.int64))
+
+
+def scores(seed: Array, values: Array) -> Array:
+    """Return the explained score of each image, sum(seed * output), float64 [N]."""
+    products: Array = seed.astype(np.float64) * values.astype(np.float64)
+    total: Array = products.reshape(len(seed), -1).sum(1)
+    return total
+
+
+def _positive(index: int, classes: int) -> int:
+    if not -classes <= index < classes:
+        raise TargetError(
+            f"class {index} does not exist: this model has {classes} (0..{classes - 1})"
+        )
+    return index % classes
+
+
+def _axes(index: Index, values: Array) -> tuple[int | slice, ...]:
+    """Check an index expression against an output and complete it."""
+    full = (index,) if isinstance(index, int) else tuple(index)
+    shape = values.shape[1:]
+    if len(full) == 1 and len(shape) == 1 and isinstance(full[0], int):
+        return (_positive(full[0], shape[0]),)
+    if len(full) > len(shape):
+        raise TargetError(f"index {full} has more axes than the output, {shape}")
+    for i, size in zip(full, shape, strict=False):
+        if isinstance(i, int) and not -size <= i < size:
+            raise TargetError(f"index {full} lies outside an output of shape {shape}")
+    return full
+
+
+def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
+    """Read a target as typed at a terminal.
+
+    "281" or "tabby" (a class by number or label), "281-285" or "tabby - Egyptian cat" (a contrast),
+    "boxes[17,2]" (an element of an output). Raises TargetError for anything else.
+    """
+    text = text.strip()
+    if text.endswith("]") and "[" in text:
+        output, _, inside = text[:-1].partition("[")
+        try:
+            index = tuple(int(part) for part in inside.split(","))
+        except ValueError as error:
+            raise TargetError(
+                f"target {text!r}: indices must be whole numbers, as in scores[17,1]"
+            ) from error
+        return Target(index=index, output=output.strip() or None)
+    names = list(labels or ())
+    if text in names or text.isdigit():
+        return Target(index=_class_named(text, names))
+    for at in (i for i, c in enumerate(text) if c == "-" and i > 0):
+        one, other = text[:at].strip(), text[at + 1 :].strip()
+        if all(part in names or part.isdigit() for part in (one, other)):
+            return Target.contrast(_class_named(one, names), _class_named(other, names))
+    hint = "a class number" + (", a label" if names else "") + ", A-B, or output[index]"
+    raise TargetError(f"target {text!r} is none of: {hint}")
+
+
+def _class_named(text: str, names: list[str]) -> int:
+    return names.index(text) if text in names else int(text)
