@@ -1,0 +1,43 @@
+"""Picture files -> model input. ONNX files do not say how to feed them; this does.
+
+- spec: what the graph says about its input
+- settings: what to do with a picture (presets, files, checks); values: single settings, checked
+- sidecar: settings and labels that travel with a model, or a guess
+- images, arrays: files -> pictures or arrays, safely
+- pixels: pictures -> model input, and back
+"""
+
+from onnxplain.preprocess.arrays import check_array
+from onnxplain.preprocess.images import open_image, seen_box
+from onnxplain.preprocess.pixels import (
+    Source,
+    decode,
+    displayed,
+    encode,
+    picture,
+    pixel_scale,
+    read,
+)
+from onnxplain.preprocess.settings import PRESETS, Preprocess
+from onnxplain.preprocess.sidecar import find, find_labels, guess, read_labels
+from onnxplain.preprocess.spec import InputSpec
+
+__all__ = [
+    "PRESETS",
+    "InputSpec",
+    "Preprocess",
+    "Source",
+    "check_array",
+    "decode",
+    "displayed",
+    "encode",
+    "find",
+    "find_labels",
+    "guess",
+    "open_image",
+    "picture",
+    "pixel_scale",
+    "read",
+    "read_labels",
+    "seen_box",
+]
