@@ -1,0 +1,18 @@
+"""What the methods return: frozen records that can be saved, loaded and compared."""
+
+from onnxplain.results.maps import bilinear, minmax
+from onnxplain.results.record import Record, axes
+from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
+
+__all__ = [
+    "Attribution",
+    "Cam",
+    "Explanation",
+    "Prediction",
+    "Ranked",
+    "Record",
+    "Saliency",
+    "axes",
+    "bilinear",
+    "minmax",
+]
