@@ -1,0 +1,16 @@
+"""Numbers -> pictures, with Pillow alone: heat maps over photos, and figures for a report."""
+
+from onnxplain.render.blend import overlay, signed, symmetric_limit
+from onnxplain.render.color import COLORMAPS, colormap
+from onnxplain.render.panels import Panel, figure, save_png
+
+__all__ = [
+    "COLORMAPS",
+    "Panel",
+    "colormap",
+    "figure",
+    "overlay",
+    "save_png",
+    "signed",
+    "symmetric_limit",
+]
