@@ -13,6 +13,7 @@ from onnxplain.errors import LayerError, ModelError
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import to_bytes
 from onnxplain.graph.paths import find_path, needed, reads
+from onnxplain.graph.shapes import at_count
 
 REFERENCE = "@reference"
 """Suffix of an input that carries a tensor's value at the reference input."""
@@ -162,8 +163,10 @@ class _References(Mapping[str, gs.Tensor]):
     def __getitem__(self, name: str) -> gs.Tensor:
         if name not in self.used:
             tensor = self._tensors[name]
-            twin = gs.Variable(name + REFERENCE, dtype=tensor.dtype, shape=tensor.shape)
-            self.used[name] = twin
+            # One reference serves all images. Saying so in the shape matters: onnxruntime reuses the
+            # buffers of tensors whose symbolic shapes agree.
+            shape = None if tensor.shape is None else [_of_one(s) for s in tensor.shape]
+            self.used[name] = gs.Variable(name + REFERENCE, dtype=tensor.dtype, shape=shape)
         return self.used[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -179,6 +182,11 @@ def _named(op: Emitter, name: str, signal: gs.Tensor, like: gs.Tensor) -> gs.Ten
     result.name, result.dtype = name, _signal_dtype(like)
     result.shape = None if like.shape is None else ["B", *like.shape[1:]]
     return result
+
+
+def _of_one(size: int | str | None) -> int | None:
+    """Return a symbolic size at one image."""
+    return at_count(size, 1) if isinstance(size, str) else size
 
 
 def _signal_dtype(tensor: gs.Tensor) -> np.dtype[np.floating]:

@@ -91,7 +91,7 @@ def save_png(image: Image.Image | np.ndarray, path: str | Path) -> None:
         OutputError: it could not be written.
     """
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    atomic_write(path, lambda file: picture.save(file, "PNG", optimize=True))
+    atomic_write(path, lambda file: picture.save(file, "PNG", compress_level=3))
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:

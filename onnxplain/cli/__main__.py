@@ -1,0 +1,5 @@
+"""`python -m onnxplain.cli`."""
+
+from onnxplain.cli.app import main
+
+main()

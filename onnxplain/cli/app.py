@@ -1,0 +1,175 @@
+"""The commands. Exit codes: 0 fine, 2 usage or bad input, 130 interrupted; errors go to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxplain.errors import OnnxplainError
+from onnxplain.version import __version__
+
+app = typer.Typer(
+    name="onnxplain",
+    help="Explain why a network exported to ONNX decided what it decided, from the .onnx file alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of one run; all cores by default.")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(help="Preset (imagenet, inception, caffe, unit, raw) or a .toml/.json file."),
+]
+Labels = Annotated[Path | None, typer.Option(help="Text file, one class name per line.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")
+]
+
+
+def main() -> None:
+    """Run the command line; turn errors into one or two lines on stderr and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except OnnxplainError as error:
+        print(f"onnxplain: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer's answer to Ctrl-C
+            print("onnxplain: interrupted; files written before are complete", file=sys.stderr)
+        raise
+    except BrokenPipeError:  # the reader of stdout (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"onnxplain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Explain why a network exported to ONNX decided what it decided, from the .onnx file alone."""
+
+
+@app.command()
+def inspect(
+    model: ModelFile,
+    preprocess: Preprocessing = None,
+    labels: Labels = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="List every layer, not cuts only.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether and how a model can be explained: ops, logit, layers, pre-processing."""
+    from onnxplain.doctor import inspect as examine
+
+    found = examine(_load(model, "cpu", preprocess, labels, None))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        from onnxplain.cli.text import show_inspection
+
+        show_inspection(found, all_layers)
+    if not found.ready:
+        raise typer.Exit(2)
+
+
+@app.command()
+def explain(
+    model: ModelFile,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy/.npz/.pb inputs.")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="gradient, positive, active, lift-cam, grad-cam, ...; may be repeated."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Class number or label, A-B (contrast), output[i,j]; default: predicted."
+        ),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of class activation maps.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for pictures (.png) and records (.npz, .json).")
+    ] = Path("onnxplain-out"),
+    preprocess: Preprocessing = None,
+    labels: Labels = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain images: one picture each, and a record per method."""
+    from onnxplain.explain import explain_files
+    from onnxplain.target import parse_target
+
+    loaded = _load(model, device, preprocess, labels, threads)
+    chosen = None if target is None else parse_target(target, loaded.labels)
+    results = explain_files(loaded, images, _methods(method), out, chosen, layer)
+    _report(loaded, results, len(images), as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("onnxplain-demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on the bundled model and its sample photos."""
+    from onnxplain import bundled
+    from onnxplain.explain import explain_files
+    from onnxplain.model import load
+
+    loaded = load(bundled.model_path())
+    photos = bundled.photos()
+    results = explain_files(loaded, photos, ["lift_cam", "grad_cam", "positive", "active"], out)
+    _report(loaded, results, len(photos), as_json)
+
+
+def _methods(given: list[str] | None) -> list[str]:
+    names = [name for entry in given or ["lift-cam", "positive"] for name in entry.split(",")]
+    return list(dict.fromkeys(names))
+
+
+def _load(
+    path: Path, device: str, preprocess: str | None, labels: Path | None, threads: int | None
+) -> Any:
+    from onnxplain.model import load
+    from onnxplain.preprocess import read_labels
+
+    names = None if labels is None else read_labels(labels)
+    return load(path, device=device, preprocess=preprocess, labels=names, threads=threads)  # type: ignore[arg-type]
+
+
+def _report(model: Any, results: Any, count: int, as_json: bool) -> None:
+    """Show results as they come; exit with 2 if an image could not be used."""
+    from onnxplain.cli.text import progress, show_explained, show_guess
+
+    if not as_json:
+        show_guess(model)
+    done = []
+    for result in progress(results, count):
+        done.append(result)
+        if result.error is not None:
+            print(f"onnxplain: {result.error}", file=sys.stderr)
+        elif not as_json:
+            show_explained(model, result)
+    if as_json:
+        print(json.dumps([r.to_dict() for r in done], indent=1))
+    if any(r.error is not None for r in done):
+        raise typer.Exit(2)

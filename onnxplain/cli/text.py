@@ -1,0 +1,78 @@
+"""What the commands print: tables and lines, and the progress bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from onnxplain.doctor import Inspection
+    from onnxplain.explain import Explained
+    from onnxplain.model import Model
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """Yield the items, showing a bar on stderr if it is a terminal and there is more than one."""
+    if total < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, "explaining", total=total, console=Console(stderr=True), transient=True)
+
+
+def show_guess(model: Model) -> None:
+    """Warn on stderr when the pre-processing is a guess: a wrong one explains another question."""
+    if model.spec.is_picture and model.preprocess.source.startswith("guessed"):
+        print(
+            f"onnxplain: pre-processing {model.preprocess.source}; set --preprocess if that is wrong",
+            file=sys.stderr,
+        )
+
+
+def show_explained(model: Model, result: Explained) -> None:
+    """Print one image's prediction and what was written."""
+    print(result.image)
+    if result.top:
+        print("  predicted: " + ", ".join(f"{r.label} {r.probability:.1%}" for r in result.top[:3]))
+    if result.warning:
+        print(f"  warning: {result.warning}")
+    for m in result.methods:
+        at = f" at {m['layer']}" if m["layer"] else ""
+        print(f"  {m['method']}: {m['label']}, score {m['score']:.4g}{at} -> {m['record']}")
+        for note in m["inexact"]:
+            print(f"    not exact: {note}")
+    print(f"  picture: {result.picture}")
+
+
+def show_inspection(found: Inspection, all_layers: bool) -> None:
+    """Print an inspection, verdict first; names come last in their lines, whole, to be copied."""
+    facts = {
+        found.model: found.verdict,
+        "input": "; ".join(found.inputs),
+        "outputs": ", ".join(found.outputs),
+        "explained": f"{found.logit} ({found.classes or 'no'} classes, {found.labels or 'no'} labels)",
+        "images": found.images,
+        "pre-processing": found.preprocess,
+        "default layer": f"{found.default_layer or 'none'}: {found.why_default_layer}",
+    }
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+    print("\nops on the way (nodes, op, gradient; multipliers of LIFT-CAM):")
+    for op in found.ops:
+        rescale = "" if op.rescale == op.gradient else f"; LIFT-CAM: {op.rescale}"
+        print(f"  {op.count:5}  {op.type:22} {op.gradient}{rescale}")
+    if found.off_path:
+        print(f"  beside it, carrying no signal: {', '.join(found.off_path)}")
+    shown = [layer for layer in found.layers if all_layers or layer.cut]
+    print("\nlayers (cut: every path to the logit passes it):")
+    for layer in shown:
+        shape = " x ".join("?" if s is None else str(s) for s in layer.shape)
+        marks = f"{'cut' if layer.cut else '':4} {layer.axes or '':5} {shape:18} {layer.op:20}"
+        print(f"  {marks} {layer.name}{' (default)' if layer.name == found.default_layer else ''}")
+    if len(shown) < len(found.layers):
+        print(f"  and {len(found.layers) - len(shown)} that are not cuts: --all-layers")

@@ -1,0 +1,162 @@
+"""Explain image files: read, predict, run methods, write pictures and records. The main job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxplain.errors import InputError
+from onnxplain.methods.registry import explain, method_name
+from onnxplain.model import Model
+from onnxplain.results import Attribution, Explanation, Ranked
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What came of one image: its prediction, and per method what was explained and the files written.
+
+    `error` is set instead where the image could not be used.
+    """
+
+    image: str
+    top: tuple[Ranked, ...] = ()
+    methods: tuple[dict[str, Any], ...] = ()
+    picture: str | None = None
+    warning: str | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data."""
+        if self.error is not None:
+            return {"image": self.image, "error": self.error}
+        return {
+            "image": self.image,
+            "top": [r._asdict() for r in self.top],
+            "methods": list(self.methods),
+            "picture": self.picture,
+            "warning": self.warning,
+        }
+
+
+def explain_files(
+    model: Model,
+    images: Sequence[str | Path],
+    methods: Sequence[str],
+    out: Path,
+    target: object = None,
+    layer: str | None = None,
+) -> Iterator[Explained]:
+    """Explain each image by each method, writing into `out`; yield what came of each, in order.
+
+    Per image one PNG (the image beside its maps), per method a record (.npz and .json). An image that
+    cannot be read is reported in its result and the others go on; an error that would befall every image
+    (unknown method, layer or target, nothing writable) is raised.
+    """
+    names = [method_name(m) for m in methods]
+    for path, stem in zip(images, _stems(images), strict=True):
+        try:
+            x = model.read([path])
+        except InputError as error:
+            yield Explained(str(path), error=str(error))
+            continue
+        yield _explain_one(model, str(path), stem, x, names, out, target, layer)
+
+
+def _explain_one(
+    model: Model,
+    path: str,
+    stem: str,
+    x: Array,
+    methods: Sequence[str],
+    out: Path,
+    target: object,
+    layer: str | None,
+) -> Explained:
+    from onnxplain.render import save_png
+
+    prediction = model.predict(x) if model.classes is not None else None
+    records = {m: explain(model, x, m, target, layer) for m in methods}
+    done = []
+    for method, record in records.items():
+        written = record.save(out, f"{stem}.{method}")
+        done.append(
+            {
+                "method": method,
+                "class": int(record.classes[0]),
+                "label": explained_label(model, record),
+                "score": float(record.scores[0]),
+                "layer": record.meta.get("layer"),
+                "inexact": list(record.meta.get("inexact", ())),
+                "record": str(written),
+            }
+        )
+    picture = out / f"{stem}.png"
+    title = Path(path).name
+    if prediction is not None:
+        best = prediction.top(1)[0][0]
+        title += f": {best.label} ({best.probability:.1%})"
+    save_png(draw(model, path, x, records, title), picture)
+    return Explained(
+        path,
+        top=tuple(prediction.top(5)[0]) if prediction is not None else (),
+        methods=tuple(done),
+        picture=str(picture),
+        warning=None if prediction is None else prediction.warning,
+    )
+
+
+def draw(
+    model: Model, path: str, x: Array, records: Mapping[str, Explanation], title: str
+) -> PIL.Image.Image:
+    """Draw the first image of `x` as the model sees it beside each record's map."""
+    from onnxplain.preprocess import picture
+    from onnxplain.render import figure
+
+    if not model.spec.is_picture:
+        raise InputError(f"{path}: {model.name} takes no pictures, so there is nothing to draw on")
+    shown = picture(x[:1], model.spec, model.preprocess)[0]
+    panels = [
+        (f"{name.replace('_', '-')}: {explained_label(model, r)}", _subtitle(r), _map(r))
+        for name, r in records.items()
+    ]
+    return figure(shown, panels, title)
+
+
+def _map(record: Explanation) -> Array:
+    """Return what to draw of the first image: signed values for gradients, else the heat map."""
+    if isinstance(record, Attribution) and record.channel_axis is not None:
+        signed: Array = record.values[0].sum(record.channel_axis - 1)
+        return signed
+    heat: Array = record.heatmap()[0]
+    return heat
+
+
+def _subtitle(record: Explanation) -> str:
+    layer = record.meta.get("layer")
+    return f"score {record.scores[0]:.3g}" + (f", layer {layer}" if layer else "")
+
+
+def explained_label(model: Model, record: Explanation) -> str:
+    """Return what was explained of the first image, in words."""
+    index = int(record.classes[0])
+    return model.label(index) if index >= 0 else str(record.meta.get("target"))
+
+
+def _stems(images: Sequence[str | Path]) -> list[str]:
+    """Return a file name for each image's results; equal names get a number."""
+    taken: dict[str, int] = {}
+    stems = []
+    for image in images:
+        stem = Path(image).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        stems.append(stem if taken[stem] == 1 else f"{stem}-{taken[stem]}")
+    return stems

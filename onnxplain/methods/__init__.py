@@ -1,0 +1,1 @@
+"""The explanations: functions from a model and a batch to frozen records."""

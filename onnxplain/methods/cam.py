@@ -1,0 +1,174 @@
+"""Class activation maps: a weighting of a layer's activation maps. A new one is a row of `CAMS`.
+
+Notation: A the layer's activation [n, K, h, w]; G = d score / d A; z the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxplain.backward import VJP, RuleTable
+from onnxplain.backward.variants.rescale import RESCALE
+from onnxplain.errors import ConfigError, LayerError
+from onnxplain.executor import Array
+from onnxplain.graph.layers import Layer
+from onnxplain.methods import perturb
+from onnxplain.methods.common import Images, Job, concat, cut_layer, start
+from onnxplain.methods.maps import Found, channels_first
+from onnxplain.model import Model
+from onnxplain.program import Linearized
+from onnxplain.results import Cam
+from onnxplain.target import Seeds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One CAM: `weigh` gives a weight per channel [n, K, 1, 1] or per position [n, K, h, w].
+
+    `rules` is the table of its backward pass, None for methods that only run forward. `cut`: it needs the
+    rest of the network as a function of the layer.
+    """
+
+    weigh: Callable[[Found], Array]
+    cite: str
+    rules: RuleTable | None = VJP
+    cut: bool = False
+
+
+def _signal(f: Found) -> Array:
+    return f.G
+
+
+def _grad_cam(f: Found) -> Array:
+    weights: Array = f.G.mean((2, 3), keepdims=True)
+    return weights
+
+
+def _grad_cam_plusplus(f: Found) -> Array:
+    """Alpha = G^2 / (2 G^2 + sum(A) G^3), weight = sum alpha relu(G) (eq. 19, exponential score)."""
+    g = f.G
+    below = 2 * g**2 + f.A.sum((2, 3), keepdims=True) * g**3
+    alpha = np.divide(g**2, below, out=np.zeros_like(g), where=below != 0)
+    weights: Array = (alpha * np.maximum(g, 0)).sum((2, 3), keepdims=True)
+    return weights
+
+
+def _xgrad_cam(f: Found) -> Array:
+    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True) / (f.A.sum((2, 3), keepdims=True) + 1e-7)
+    return weights
+
+
+def _lift_cam(f: Found) -> Array:
+    """alpha_k = sum_ij m A: DeepLIFT rescale contributions of channel k, reference zeros (eq. 9 to 11)."""
+    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True, dtype=np.float64)
+    return weights
+
+
+CAMS: dict[str, Row] = {
+    "lift_cam": Row(_lift_cam, "Jung & Oh, ICCV 2021, arXiv 2102.05228", RESCALE, cut=True),
+    "grad_cam": Row(_grad_cam, "Selvaraju et al., ICCV 2017, arXiv 1610.02391"),
+    "grad_cam_plusplus": Row(
+        _grad_cam_plusplus, "Chattopadhay et al., WACV 2018, arXiv 1710.11063"
+    ),
+    "xgrad_cam": Row(_xgrad_cam, "Fu et al., BMVC 2020, arXiv 2008.02312"),
+    "hires_cam": Row(_signal, "Draelos & Carin, 2020, arXiv 2011.08891"),
+    "layer_cam": Row(lambda f: np.maximum(f.G, 0), "Jiang et al., TIP 2021"),
+    "score_cam": Row(perturb.score, "Wang et al., CVPRW 2020, arXiv 1910.01279", None),
+    "ablation_cam": Row(perturb.ablation, "Desai & Ramaswamy, WACV 2020", None, cut=True),
+    "shap_cam": Row(
+        perturb.shapley, "Shapley values, sampled; Jung & Oh 2021, eq. 5", None, cut=True
+    ),
+}
+
+
+def cam(
+    model: Model,
+    x: Images,
+    target: object = None,
+    kind: str = "lift_cam",
+    layer: Layer | str | None = None,
+    **options: Any,
+) -> Cam:
+    """Return a class activation map per image: values [N, h, w] = sum_k weight_k A_k, signed, not scaled.
+
+    kind: a key of `CAMS`. layer: a feature map; None takes `model.default_layer`. `.weights` [N, K] are
+    the coefficients (for the element-wise hires_cam and layer_cam: each channel's sum); `.heatmap()`
+    [N, H, W] is ReLU, bilinear up-sampling, min-max. For lift_cam the weights sum to
+    score(A) - score(A = 0); its reference pass runs once per model. shap_cam takes `permutations` (64)
+    and `seed` (0).
+
+    Raises ConfigError (unknown kind, option), LayerError (no feature map, or not a cut where one is needed),
+    InputError, TargetError, UnsupportedOpError.
+    """
+    if kind not in CAMS:
+        raise ConfigError(f"cam kind {kind!r} is unknown: choose {', '.join(CAMS)}")
+    row = CAMS[kind]
+    job = start(model, x, target)
+    chosen = job.model.layer(layer)
+    if not chosen.spatial:
+        raise LayerError(f"layer {chosen.name!r} of shape {chosen.shape} is not a feature map")
+    if row.cut:
+        cut_layer(job.model, chosen, kind)
+    rules = row.rules or VJP
+    if rules.needs_reference:
+        _reference_zeros(job, chosen, rules)
+    checked = perturb.check_options(kind, options)
+    maps, weights, found = [], [], []
+    for linearized, seeds in job.linearize(chosen.name, rules):
+        part = _explain(job, row, chosen, linearized, seeds, checked)
+        maps.append(part[0])
+        weights.append(part[1])
+        found.append(seeds)
+    return Cam(
+        values=concat(maps),
+        weights=concat(weights),
+        kind=kind,
+        layer=chosen.name,
+        size=_input_size(job.model),
+        classes=concat([s.classes for s in found]),
+        scores=concat([s.scores for s in found]),
+        meta=job.meta(
+            kind,
+            job.program(chosen.name, rules),
+            layer=chosen.name,
+            baseline="zero activations" if rules.needs_reference else None,
+            paper=row.cite,
+            **checked,
+        ),
+    )
+
+
+def _explain(
+    job: Job, row: Row, layer: Layer, linearized: Linearized, seeds: Seeds, options: dict[str, Any]
+) -> tuple[Array, Array]:
+    a = channels_first(linearized[layer.name].astype(np.float32, copy=False), layer)
+    g = np.zeros(0, np.float32)
+    if row.rules is not None:
+        signal = linearized.backward({job.output: seeds.seed})[layer.name]
+        g = channels_first(signal, layer)
+    weights = row.weigh(Found(a, g, seeds, job, layer, linearized, options))
+    maps: Array = (weights * a).sum(1)
+    per_channel = weights if weights.shape[2:] == (1, 1) else (weights * a)
+    return maps.astype(np.float32), per_channel.sum((2, 3)).astype(np.float32)
+
+
+def _reference_zeros(job: Job, layer: Layer, rules: RuleTable) -> None:
+    """Run the head on zero activations once; the program keeps the result (weights alone decide it)."""
+    program = job.program(layer.name, rules)
+    if not program.has_reference:
+        shape = (1, *(int(s or 0) for s in layer.shape))
+        program.set_reference({layer.name: np.zeros(shape, job.model.dtype_of(layer.name))})
+
+
+def _input_size(model: Model) -> tuple[int, int]:
+    source = model.graph.source
+    if source.axes is None:
+        raise LayerError(
+            f"input {source.name!r} is not a picture, so a map has nothing to lie over"
+        )
+    h, w = (int(source.shape[source.axes.index(a)]) for a in "HW")
+    return h, w

@@ -1,0 +1,106 @@
+"""What every method shares: a checked batch, its target, and the linearisation of each part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxplain.backward import VJP, RuleTable
+from onnxplain.errors import LayerError, TargetError
+from onnxplain.executor import Array
+from onnxplain.graph.layers import Layer
+from onnxplain.model import Feeds, Model
+from onnxplain.program import Linearized, Program
+from onnxplain.target import Classes, Seeds, Target, as_target
+
+Images = Array | Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A batch to explain: the model at its size, checked feeds, and what is explained."""
+
+    model: Model
+    feeds: Feeds
+    target: Target | Classes
+    output: str
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.feeds[self.model.graph.source.name])
+
+    def program(self, wrt: str, rules: RuleTable = VJP) -> Program:
+        """Return the program of the explained output with respect to one tensor."""
+        return self.model.program((self.output,), (wrt,), rules)
+
+    def linearize(
+        self, wrt: str, rules: RuleTable = VJP, feeds: Feeds | None = None, target: Any = None
+    ) -> Iterator[tuple[Linearized, Seeds]]:
+        """Run forward batch by batch; yield each linearisation with the seeds of its images."""
+        program = self.program(wrt, rules)
+        done = 0
+        for rows in self.model.batches(self.feeds if feeds is None else feeds):
+            linearized = program.forward(rows)
+            count = len(rows[self.model.graph.source.name])
+            chosen = self.target if target is None else target
+            if isinstance(chosen, Classes):
+                chosen = chosen.rows(slice(done, done + count))
+            yield linearized, chosen.seeds(linearized[self.output])
+            done += count
+
+    def meta(self, method: str, program: Program, **more: Any) -> dict[str, Any]:
+        """Return the record's meta: model, target, rules that are not exact, providers really used."""
+        return self.model.meta(
+            method,
+            target=str(self.target),
+            explained=self.output,
+            rules=program.rules,
+            inexact=list(program.notes),
+            providers=list(program.forward_session.providers),
+            **more,
+        )
+
+
+def start(model: Model, x: Images, target: object) -> Job:
+    """Check a batch and resolve its target.
+
+    Raises InputError for what does not fit the model, TargetError for an unknown output.
+    """
+    at_size, feeds = model.fit(x)
+    count = len(feeds[at_size.graph.source.name])
+    chosen = as_target(target, count)
+    return Job(at_size, feeds, chosen, output_tensor(at_size, chosen.output))
+
+
+def output_tensor(model: Model, name: str | None) -> str:
+    """Return the tensor to explain for an output's name: its logit where it ends in Softmax or Sigmoid.
+
+    Raises TargetError for a name that is neither an output nor a tensor of the graph.
+    """
+    if name is None:
+        return model.graph.logit.tensor
+    for logit in model.graph.logits:
+        if logit.output == name:
+            return logit.tensor
+    if model.graph.layer(name) is None:
+        outputs = ", ".join(logit.output for logit in model.graph.logits)
+        raise TargetError(f"{model.name} has no output {name!r}; it has {outputs}")
+    return name
+
+
+def cut_layer(model: Model, layer: Layer, method: str) -> None:
+    """Raise LayerError unless the rest of the network is a function of `layer` alone."""
+    if not layer.cut:
+        raise LayerError(
+            f"{method} needs a layer that every path to the logit passes, and {layer.name!r} is not one; "
+            "choose one that `onnxplain inspect` marks as a cut"
+        )
+
+
+def concat(parts: list[Array]) -> Array:
+    """Join the results of the batches."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,115 @@
+"""CAM weights by perturbation: Score-CAM, Ablation-CAM, sampled Shapley values. Forward runs only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from onnxplain.errors import ConfigError
+from onnxplain.executor import Array
+from onnxplain.methods.maps import Found, from_channels_first
+from onnxplain.results import bilinear, minmax
+from onnxplain.target import scores
+
+RUNS = 32
+"""Perturbed copies run at once."""
+
+_OPTIONS = {"shap_cam": {"permutations": 64, "seed": 0}}
+
+
+def check_options(kind: str, options: dict[str, object]) -> dict[str, int]:
+    """Return the options of a CAM with defaults filled in; raises ConfigError for what it does not take."""
+    known = _OPTIONS.get(kind, {})
+    for name, value in options.items():
+        if name not in known:
+            takes = ", ".join(known) or "none"
+            raise ConfigError(f"{kind} has no option {name!r}; it takes {takes}")
+        if not isinstance(value, int) or value < (1 if name == "permutations" else 0):
+            raise ConfigError(f"{kind}: {name} must be a positive whole number, got {value!r}")
+    return {**known, **options}  # type: ignore[dict-item]
+
+
+def score(f: Found) -> Array:
+    """softmax_k( z(x * H_k) - z(0) ), H_k the up-sampled map scaled to 0..1 (Wang et al., 2020, alg. 1)."""
+    source = f.job.model.graph.source
+    axes = source.axes or ""
+    height, width = (int(source.shape[axes.index(a)]) for a in "HW")
+    weights = np.zeros(f.A.shape[:2])
+    for i in range(len(f.A)):
+        feeds = {k: v[i : i + 1] for k, v in f.linearized.feeds.items()}
+        x = feeds[source.name]
+        raised = []
+        for maps in _chunks(f.A[i]):
+            masks = minmax(bilinear(maps, (height, width)))
+            shape = [{"N": len(masks), "C": 1, "H": height, "W": width}[a] for a in axes]
+            masked = x * masks.reshape(shape).astype(x.dtype)
+            raised.append(_run_input(f, i, {**feeds, source.name: masked}))
+        raised_by = np.concatenate(raised) - _run_input(
+            f, i, {**feeds, source.name: np.zeros_like(x)}
+        )
+        exp = np.exp(raised_by - raised_by.max())
+        weights[i] = exp / exp.sum()
+    return weights[:, :, None, None]
+
+
+def ablation(f: Found) -> Array:
+    """(z - z without k) / z, by running the rest of the network on A with map k set to zero (eq. 3)."""
+    weights = np.zeros(f.A.shape[:2])
+    for i, a in enumerate(f.A):
+        whole = f.seeds.scores[i]
+        keep = ~np.eye(len(a), dtype=bool)
+        without = np.concatenate([_run_tail(f, i, part) for part in _chunks(keep)])
+        weights[i] = (whole - without) / whole if whole != 0 else 0
+    return weights[:, :, None, None]
+
+
+def shapley(f: Found) -> Array:
+    """Mean marginal difference over random orders of the maps, in antithetic pairs [ours]; seeded.
+
+    Every single order is efficient: its differences sum to z(A) - z(0).
+    """
+    rng = np.random.default_rng(f.options["seed"])
+    count, channels = f.options["permutations"], f.A.shape[1]
+    half = [rng.permutation(channels) for _ in range((count + 1) // 2)]
+    orders = [order for o in half for order in (o, o[::-1])][:count]
+    weights = np.zeros(f.A.shape[:2])
+    for i in range(len(f.A)):
+        for order in orders:
+            # Row j keeps the first j maps of this order.
+            present = np.zeros((channels + 1, channels), bool)
+            present[:, order] = np.tri(channels + 1, channels, -1, dtype=bool)
+            values = np.concatenate([_run_tail(f, i, part) for part in _chunks(present)])
+            weights[i, order] += np.diff(values)
+    return (weights / len(orders))[:, :, None, None]
+
+
+def _run_tail(f: Found, i: int, present: Array) -> Array:
+    """Return the score of image i with only the maps marked in `present` [runs, K]."""
+    kept = from_channels_first(f.A[i : i + 1] * present[:, :, None, None], f.layer)
+    dtype = f.job.model.dtype_of(f.layer.name)
+    program = f.linearized.program
+    rows = [kept] if f.job.model.graph.pinned is None else np.split(kept, len(kept))
+    values = [program.tail({f.layer.name: r.astype(dtype, copy=False)})[f.job.output] for r in rows]
+    return _scores(f, i, np.concatenate(values))
+
+
+def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:
+    """Return the score of several versions of image i's input."""
+    model = f.job.model
+    name = model.graph.source.name
+    count = len(feeds[name])
+    same = {k: v if k == name else np.repeat(v, count, axis=0) for k, v in feeds.items()}
+    parts = [
+        model.values(rows, (f.job.output,))[f.job.output] for rows in model.batches(same, RUNS)
+    ]
+    return _scores(f, i, np.concatenate(parts))
+
+
+def _scores(f: Found, i: int, values: Array) -> Array:
+    return scores(np.broadcast_to(f.seeds.seed[i : i + 1], values.shape), values)
+
+
+def _chunks(rows: Array) -> Iterator[Array]:
+    for begin in range(0, len(rows), RUNS):
+        yield rows[begin : begin + RUNS]

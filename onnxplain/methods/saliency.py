@@ -1,0 +1,159 @@
+"""Signed saliency: which pixels, made brighter or darker, speak for the class, and for it alone.
+
+Llorente, Boal & Sanchez-Ubeda, "A matter of attitude", arXiv 2309.12913. With g_c = d logit_c / d pixel and
+c^ the explained class, per element, then the maximum over colours:
+
+    absolute  |g_c^|                     positive  relu(g_c^)            negative  relu(-g_c^)
+    active    |g_c^| where g_c^ > g_c for every other class c
+    inactive  |g_c^| where g_c^ < g_c for every other class c   (the authors' code; their eq. 6 degenerates)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from onnxplain.errors import ConfigError, InputError, TargetError
+from onnxplain.executor import Array
+from onnxplain.methods.common import Images, Job, concat, start
+from onnxplain.model import Model
+from onnxplain.preprocess import pixel_scale
+from onnxplain.program import Linearized
+from onnxplain.results import Saliency
+from onnxplain.target import Seeds
+
+Kind = Literal["absolute", "positive", "negative", "active", "inactive"]
+Classes = Literal["auto", "all"]
+AUTO_CLASSES = 20
+"""With more classes than this, "auto" compares the explained class with the highest logits only [ours]."""
+SEED_BATCH = 32
+PAPER = "Llorente, Boal & Sanchez-Ubeda, 2023, arXiv 2309.12913"
+
+
+def saliency(
+    model: Model,
+    x: Images,
+    target: object = None,
+    kind: Kind = "positive",
+    classes: Classes = "auto",
+    space: Literal["auto", "pixel", "input"] = "auto",
+) -> Saliency:
+    """Return a saliency map per image, values [N, H, W] >= 0, not scaled (`.heatmap()` scales to 0..1).
+
+    target: None (the predicted class, as in the paper), a class, one class per image; active and inactive
+    need a class. classes: which others active and inactive compare with: "all", or "auto": the 20
+    highest logits when there are more (meta says so). space: "pixel" measures the gradient per raw pixel
+    in 0..1 (carries the normalisation through [ours]); "input" per model-input unit; "auto" is "pixel" for
+    picture inputs. Signs and masks are the same in both, the maximum over colours may not be.
+
+    Raises ConfigError (unknown kind, option), InputError, TargetError (active/inactive without a class, or
+    with a single class).
+    """
+    for name, value, allowed in (
+        ("kind", kind, get_args(Kind)),
+        ("classes", classes, get_args(Classes)),
+        ("space", space, ("auto", "pixel", "input")),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"saliency {name} {value!r} is unknown: choose {', '.join(allowed)}")
+    job = start(model, x, target)
+    source = job.model.graph.source
+    if source.axes is None:
+        raise InputError(
+            f"{model.name}: input {source.name!r} is not a picture; use onnxplain.gradient for its values"
+        )
+    scale = _scale(job.model, space)
+    values, found, compared = [], [], 0
+    for linearized, seeds in job.linearize(source.name):
+        if kind in ("active", "inactive"):
+            signed, compared = _against_others(job, linearized, seeds, kind, classes)
+        else:
+            signed = linearized.backward({job.output: seeds.seed})[source.name]
+        values.append(_reduce(signed * scale, kind, source.axes.index("C")))
+        found.append(seeds)
+    more: dict[str, Any] = {"classes_compared": compared} if compared else {}
+    return Saliency(
+        values=concat(values),
+        kind=kind,
+        classes=concat([s.classes for s in found]),
+        scores=concat([s.scores for s in found]),
+        meta=job.meta(
+            f"saliency:{kind}",
+            job.program(source.name),
+            space="input" if isinstance(scale, float) else "pixel",
+            paper=PAPER,
+            **more,
+        ),
+    )
+
+
+def _scale(model: Model, space: str) -> Array | float:
+    if space == "input" or (space == "auto" and not model.spec.is_picture):
+        return 1.0
+    return pixel_scale(model.spec, model.preprocess)
+
+
+def _reduce(signed: Array, kind: str, channel_axis: int) -> Array:
+    """Return the maximum over colours of what `kind` keeps of a signed gradient [N, H, W]."""
+    kept = np.abs(signed)
+    if kind == "positive":
+        kept = np.maximum(signed, 0)
+    elif kind == "negative":
+        kept = np.maximum(-signed, 0)
+    strongest: Array = kept.max(axis=channel_axis)
+    return strongest
+
+
+def _against_others(
+    job: Job, linearized: Linearized, seeds: Seeds, kind: str, classes: str
+) -> tuple[Array, int]:
+    """Return the gradient where it beats (active) or trails (inactive) every other class's, else 0.
+
+    One forward of the images, then one backward over all classes of each: residuals of one image broadcast
+    against the seeds.
+    """
+    logits = linearized[job.output]
+    if logits.ndim != 2 or (seeds.classes < 0).any():
+        raise TargetError(f"{kind} saliency compares classes: give a class of an output [N, C]")
+    if logits.shape[1] < 2:
+        raise TargetError(f"{kind} saliency compares classes, and this model has only one")
+    source = job.model.graph.source.name
+    kept, compared = [], 0
+    for i, explained in enumerate(seeds.classes):
+        one = linearized if len(logits) == 1 else _single(linearized, i)
+        compare = _compared(logits[i], int(explained), classes)
+        compared = len(compare)
+        mine, low, high = _extremes(one, job.output, source, compare)
+        wins = mine > high if kind == "active" else mine < low
+        kept.append(np.where(wins, mine, 0))
+    return np.stack(kept), compared
+
+
+def _extremes(
+    one: Linearized, output: str, source: str, classes: list[int]
+) -> tuple[Array, Array, Array]:
+    """Return the gradient of the first class, and the least and largest gradient of all the others."""
+    eye = np.eye(one[output].shape[1], dtype=np.float32)
+    gradients = (
+        g
+        for begin in range(0, len(classes), SEED_BATCH)
+        for g in one.backward({output: eye[classes[begin : begin + SEED_BATCH]]})[source]
+    )
+    mine, second = next(gradients), next(gradients)
+    low, high = second, second
+    for g in gradients:  # running extremes: a thousand classes cost no more memory than one batch
+        low, high = np.minimum(low, g), np.maximum(high, g)
+    return mine, low, high
+
+
+def _compared(logits: Array, explained: int, classes: str) -> list[int]:
+    """Return the classes to compare, the explained one first."""
+    others = [int(c) for c in np.argsort(-logits, kind="stable") if c != explained]
+    return [explained, *(others if classes == "all" else others[: AUTO_CLASSES - 1])]
+
+
+def _single(linearized: Linearized, i: int) -> Linearized:
+    """Return the linearisation at one image of a batch: its feeds, run alone."""
+    feeds = {k: v[i : i + 1] for k, v in linearized.feeds.items()}
+    return linearized.program.forward(feeds)

@@ -1,0 +1,304 @@
+"""The command line as users meet it: what it prints, what it writes, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+from PIL import Image
+
+from onnxplain.cli.app import main
+from onnxplain.results import Record
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "models" / "vgg_cifar10.onnx"
+CAT = ROOT / "models" / "samples" / "cat.jpg"
+
+
+class Ran:
+    """Exit code and output of one command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ran]:
+    """Return a function that runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*args: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["onnxplain", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return command
+
+
+def failed(ran: Ran, *says: str) -> None:
+    """Assert a short error on stderr with exit code 2, and no traceback."""
+    assert ran.code == 2, (ran.out, ran.err)
+    assert "Traceback" not in ran.err
+    lines = [line for line in ran.err.splitlines() if "pre-processing guessed" not in line]
+    assert 1 <= len(lines) <= 2, ran.err
+    for text in says:
+        assert text in ran.err, ran.err
+
+
+# --- the main job -------------------------------------------------------------------------------
+def test_explain_writes_a_picture_and_records(run: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = run("explain", MODEL, CAT, "--method", "lift-cam,positive", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert "cat 9" in ran.out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "cat.lift_cam.json", "cat.lift_cam.npz", "cat.png", "cat.positive.json", "cat.positive.npz",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "out" / "cat.png") as picture:
+        assert min(picture.size) >= 360
+    record = Record.load(tmp_path / "out", "cat.lift_cam")
+    assert record.heatmap()[0].max() == 1  # type: ignore[attr-defined]
+
+
+def test_explain_prints_json_and_nothing_else(run: Callable[..., Ran]) -> None:
+    ran = run("explain", MODEL, CAT, "--json")
+    (result,) = json.loads(ran.out)
+    assert result["top"][0]["label"] == "cat"
+    assert [m["method"] for m in result["methods"]] == ["lift_cam", "positive"]
+    assert Path(result["picture"]).is_file()
+
+
+def test_a_contrast_by_labels(run: Callable[..., Ran]) -> None:
+    ran = run("explain", MODEL, CAT, "--method", "grad-cam", "--target", "cat-dog", "--json")
+    (result,) = json.loads(ran.out)
+    assert result["methods"][0]["class"] == -1
+    assert "3 minus 5" in result["methods"][0]["label"]
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "cat.jpg"
+    other.parent.mkdir()
+    other.write_bytes((CAT.parent / "horse.jpg").read_bytes())
+    ran = run("explain", MODEL, CAT, other, "--method", "positive", "--json")
+    pictures = {result["picture"] for result in json.loads(ran.out)}
+    assert len(pictures) == 2
+
+
+def test_inspect_gives_its_verdict_first(run: Callable[..., Ran]) -> None:
+    ran = run("inspect", MODEL)
+    assert ran.code == 0
+    assert ran.out.splitlines()[0].endswith(": ready")
+    assert "(default)" in ran.out
+    assert "metadata_props" in ran.out
+    data = json.loads(run("inspect", MODEL, "--json").out)
+    assert data["ready"] is True
+    assert {op["type"] for op in data["ops"]} >= {"Conv", "Relu", "MaxPool", "Gemm"}
+
+
+def test_inspect_names_what_blocks(run: Callable[..., Ran], tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 18, "my.ops": 1]>
+        g (float[N, 4] x) => (float[N, 4] y) { a = Relu (x)  y = my.ops.Strange (a) }"""
+    path = tmp_path / "strange.onnx"
+    onnx.save(parser.parse_model(text), path)
+    ran = run("inspect", path)
+    assert ran.code == 2
+    assert "Strange" in ran.out + ran.err
+
+
+def test_demo_runs_the_main_job(run: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = run("demo", "--out", "demo")
+    assert ran.code == 0, ran.err
+    assert {p.name for p in (tmp_path / "demo").glob("*.png")} == {
+        "cat.png", "horse.png", "rocket.png",
+    }  # fmt: skip
+
+
+def test_version_and_help(run: Callable[..., Ran]) -> None:
+    assert run("--version").out.startswith("onnxplain 0.")
+    assert "inspect" in run("--help").out
+
+
+# --- bad models -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.onnx", b""),
+        ("text.onnx", b"just some text\n" * 50),
+        ("random.onnx", np.random.default_rng(0).bytes(5000)),
+        ("cut.onnx", MODEL.read_bytes()[:50_000]),
+    ],
+)
+@pytest.mark.parametrize("command", ["inspect", "explain"])
+def test_a_broken_model(
+    run: Callable[..., Ran], tmp_path: Path, name: str, content: bytes, command: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    images = [CAT] if command == "explain" else []
+    failed(run(command, tmp_path / name, *images), name)
+
+
+def test_a_missing_model(run: Callable[..., Ran]) -> None:
+    failed(run("inspect", "absent.onnx"), "absent.onnx", "no such file")
+
+
+# --- bad settings ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--method", "lift-cat", "lift-cam"),
+        ("--layer", "relu3_3", "did you mean 'relu3_2'?"),
+        ("--layer", "relu_fc1", "not a feature map"),
+        ("--target", "10", "0..9"),
+        ("--target", "tiger", "tiger"),
+        ("--preprocess", "imagent", "imagenet"),
+        ("--preprocess", "missing.toml", "missing.toml"),
+        ("--labels", "missing.txt", "missing.txt"),
+        ("--device", "tpu", "cuda"),
+        ("--threads", "0", "threads"),
+    ],
+)
+def test_a_bad_option(run: Callable[..., Ran], option: str, value: str, says: str) -> None:
+    failed(run("explain", MODEL, CAT, option, value), says)
+
+
+def test_cuda_is_refused_where_there_is_none(run: Callable[..., Ran]) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has an NVIDIA device")
+    failed(run("explain", MODEL, CAT, "--device", "cuda"), "cuda", "auto")
+
+
+# --- bad images -----------------------------------------------------------------------------------
+def test_a_bad_image_does_not_lose_the_others(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    ran = run("explain", MODEL, "zero.jpg", "absent.png", CAT, "--method", "positive", "--json")
+    assert ran.code == 2
+    results = json.loads(ran.out)
+    assert ["error" in r for r in results] == [True, True, False]
+    assert Path(results[2]["picture"]).is_file()
+    assert "zero.jpg" in ran.err
+    assert "absent.png" in ran.err
+
+
+def odd_images(folder: Path) -> dict[str, Path]:
+    """Write the cat as every kind of file that real photo folders hold."""
+    cat = Image.open(CAT).convert("RGB").resize((40, 40))
+    grey = np.asarray(cat.convert("L"))
+    made = {
+        "cmyk.jpg": cat.convert("CMYK"),
+        "palette.png": cat.convert("P"),
+        "alpha.png": cat.convert("RGBA"),
+        "grey.png": cat.convert("L"),
+        "bilevel.png": cat.convert("1"),
+        "deep.png": Image.fromarray(grey.astype(np.uint16) * 257),
+    }
+    for name, image in made.items():
+        image.save(folder / name)
+    cat.save(folder / "moving.gif", save_all=True, append_images=[cat.rotate(90)])
+    return {name: folder / name for name in [*made, "moving.gif"]}
+
+
+def test_every_kind_of_picture_is_read(run: Callable[..., Ran], tmp_path: Path) -> None:
+    files = odd_images(tmp_path)
+    ran = run("explain", MODEL, *files.values(), "--method", "positive", "--json")
+    assert ran.code == 0, ran.err
+    found = {Path(r["image"]).name: r["top"][0]["label"] for r in json.loads(ran.out)}
+    colour = {name: label for name, label in found.items() if name in ("cmyk.jpg", "alpha.png", "palette.png", "moving.gif")}
+    assert set(colour.values()) == {"cat"}, found
+    assert len(found) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.full((1, 3, 32, 32), np.nan, np.float32), "NaN"),
+        (np.zeros((1, 4, 32, 32), np.float32), "[N, 3, 32, 32]"),
+        (np.zeros((3, 31, 32), np.float32), "[N, 3, 32, 32]"),
+        (np.zeros((1, 3, 32, 32), np.int64), "float32"),
+    ],
+)
+def test_a_bad_array(run: Callable[..., Ran], tmp_path: Path, array: np.ndarray, says: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    failed(run("explain", MODEL, "x.npy"), "x.npy", says)
+
+
+def test_a_model_without_pictures(run: Callable[..., Ran], tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]>
+        g (float[N, 4] x) => (float[N, 4] y) { y = Tanh (x) }"""
+    onnx.save(parser.parse_model(text), tmp_path / "table.onnx")
+    failed(run("explain", "table.onnx", CAT, "--method", "gradient"), "picture")
+
+
+def test_a_model_of_two_inputs(run: Callable[..., Ran], tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]>
+        g (float[N, 3, 8, 8] image, float[N, 3, 8, 8] before) => (float[N, 3, 1, 1] y) {
+        d = Sub (image, before)  r = Relu (d)  y = GlobalAveragePool (r) }"""
+    onnx.save(parser.parse_model(text), tmp_path / "pair.onnx")
+    failed(run("explain", "pair.onnx", CAT, "--method", "gradient"), "image, before")
+
+
+# --- writing --------------------------------------------------------------------------------------
+def test_an_output_folder_that_is_a_file(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way")
+    failed(run("explain", MODEL, CAT, "--out", "out"), "cannot be written")
+
+
+def command(*args: object, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "onnxplain", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def limit() -> None:  # a write past this size fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    process = command(
+        "explain", MODEL, CAT, "--method", "gradient", "--out", tmp_path, preexec_fn=limit
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "cannot be written" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_whole_files_only(tmp_path: Path) -> None:
+    process = command(
+        "explain", MODEL, *[CAT] * 500, "--method", "positive", "--out", tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1].startswith("onnxplain: interrupted")
+    names = {p.name for p in tmp_path.iterdir()}
+    assert all(name.endswith((".png", ".json", ".npz")) for name in names)
+    for name in names:
+        if name.endswith(".png"):
+            with Image.open(tmp_path / name) as picture:
+                picture.load()
