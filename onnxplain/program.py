@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,8 @@ class Program:
         self.outputs, self.wrt = pair.outputs, pair.wrt
         self.rules, self.notes = pair.rules, tuple(pair.notes)
         self._executor = executor
-        self._references: dict[str, Value] | None = None
+        self._baseline: dict[str, Array] | None = None
+        self._references: dict[int, dict[str, Value]] = {}
 
     @cached_property
     def forward_session(self) -> Session:
@@ -48,7 +48,7 @@ class Program:
 
     def forward(self, feeds: Mapping[str, Array]) -> Linearized:
         """Run the model on `feeds` and keep what backward passes need."""
-        references = self._references or {}
+        references = self._reference(_rows(feeds))
         keep = [r for r in self.pair.residuals if r not in (*self.outputs, *self.wrt)]
         values = self.forward_session.run({**feeds, **references}, keep=keep)
         return Linearized(self, dict(feeds), {**feeds, **values})
@@ -60,21 +60,38 @@ class Program:
     def fused(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run forward and backward in one graph: {"z": ..., "gradient(x)": ...}."""
         named = {f"seed({k})": v for k, v in seeds.items()}
-        return self._fused_session.run({**feeds, **(self._references or {}), **named})
+        return self._fused_session.run({**feeds, **self._reference(_rows(feeds)), **named})
 
     @property
     def has_reference(self) -> bool:
-        """Whether `set_reference` has run."""
-        return self._references is not None
+        """Whether `set_reference` has been called."""
+        return self._baseline is not None
 
     def set_reference(self, values: Mapping[str, Array]) -> None:
-        """Fix the reference input: `values` of `wrt` with one row. Run once, then kept."""
-        if self.pair.references:
-            session = self._executor.session(self.pair.reference())
-            at = session.run(values)
-            self._references = {name + REFERENCE: value for name, value in at.items()}
-        else:
-            self._references = {}
+        """Fix the reference input: `values` of `wrt` with one row."""
+        self._baseline = dict(values)
+        self._references = {}
+
+    @cached_property
+    def _reference_session(self) -> Session:
+        return self._executor.session(self.pair.reference())
+
+    def _reference(self, images: int) -> dict[str, Value]:
+        """Return what the rules read at the reference, computed once.
+
+        One row broadcasts against all images, except where an axis merges images with heads or windows:
+        then there is a row for each.
+        """
+        if not self.pair.references:
+            return {}
+        if self._baseline is None:
+            raise InputError(f"rule table {self.rules!r} needs set_reference() first")
+        rows = 1 if self.pair.broadcasts else images
+        if rows not in self._references:
+            at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}
+            found = self._reference_session.run(at)
+            self._references[rows] = {name + REFERENCE: value for name, value in found.items()}
+        return self._references[rows]
 
 
 @dataclass(frozen=True)
@@ -111,5 +128,6 @@ class Linearized:
         return {name: found[f"gradient({name})"] for name in self.program.pair.gradients}
 
 
-def _rows(arrays: Mapping[str, Any]) -> int:
-    return len(next(iter(arrays.values())))
+def _rows(arrays: Mapping[str, Array]) -> int:
+    """Return the number of images; an input without an image axis has fewer rows, or none."""
+    return max(len(np.atleast_1d(a)) for a in arrays.values())

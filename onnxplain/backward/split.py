@@ -46,7 +46,8 @@ class Pair:
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
         op = Emitter("vjp")
         seeds = {name: self._seed(name) for name in outputs}
-        self._references = _References(self._tensors)
+        self.broadcasts = self._image_axis_is_plain()
+        self._references = _References(self._tensors, of_one=self.broadcasts)
         signals, self.notes = walk(self._graph.nodes, seeds, wrt, rules, op, self._references)
         if not signals:
             raise ModelError(f"{', '.join(outputs)} does not depend on {', '.join(wrt)}")
@@ -56,7 +57,6 @@ class Pair:
         ]
         self._seeds = list(seeds.values())
         self._split(op.nodes)
-        self.broadcasts = self._image_axis_is_plain()
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -156,16 +156,18 @@ class Pair:
 class _References(Mapping[str, gs.Tensor]):
     """Input tensors for values at the reference, made when a rule first asks for one."""
 
-    def __init__(self, tensors: Mapping[str, gs.Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Mapping[str, gs.Tensor], of_one: bool) -> None:
+        self._tensors, self._of_one = tensors, of_one
         self.used: dict[str, gs.Tensor] = {}
 
     def __getitem__(self, name: str) -> gs.Tensor:
         if name not in self.used:
             tensor = self._tensors[name]
-            # One reference serves all images. Saying so in the shape matters: onnxruntime reuses the
-            # buffers of tensors whose symbolic shapes agree.
-            shape = None if tensor.shape is None else [_of_one(s) for s in tensor.shape]
+            shape = tensor.shape
+            if self._of_one and shape is not None:
+                # One reference serves all images. Saying so in the shape matters: onnxruntime reuses
+                # the buffers of tensors whose symbolic shapes agree.
+                shape = [_of_one(s) for s in shape]
             self.used[name] = gs.Variable(name + REFERENCE, dtype=tensor.dtype, shape=shape)
         return self.used[name]
 

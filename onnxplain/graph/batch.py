@@ -31,8 +31,8 @@ def free(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> None:
     graph.nodes = walk.nodes
     for tensor in graph.outputs:
         images = walk.images.get(tensor.name)
-        if images and walk.size(tensor)[images.axis] != walk.base:
-            raise Pinned(tensor.inputs[0], f"leaves output {tensor.name!r} no axis of images")
+        if images and (images.axis != 0 or walk.size(tensor)[0] != walk.base):
+            raise Pinned(tensor.inputs[0], f"leaves output {tensor.name!r} without images on axis 0")
         tensor.shape = None  # what the file declared may be pinned
 
 
@@ -114,7 +114,7 @@ def _expand(walk: Walk, node: gs.Node) -> Images | None:
                 node.inputs[0] = _first(walk, node, 0, i - missing)
         return None
     axis, size = walk.images[x.name].axis, walk.size(x)
-    if axis + missing >= 0 and (target == far).all() and target[axis + missing] == size[axis]:
+    if axis + missing >= 0 and target[axis + missing] == far[axis + missing] == size[axis] != 1:
         kept = np.where(np.arange(len(target)) == axis + missing, 1, target)
         node.inputs[1] = walk.note(gs.Constant(f"{node.name}.target", kept))
     return None
@@ -134,7 +134,7 @@ def _gather(walk: Walk, node: gs.Node) -> Images | None:
         if (indices != once + steps).any() or once.min() < 0 or once.max() >= width:
             return None
     rows = walk.insert(f"{node.name}.rows", lambda op: op.Reshape(x, [-1, width]))
-    node.inputs = [rows, walk.note(gs.Constant(f"{node.name}.indices", once[0]))]
+    node.inputs = [rows, walk.note(gs.Constant(f"{node.name}.indices", once.reshape(once.shape[1:])))]
     node.attrs = {**node.attrs, "axis": 1}
     return None
 

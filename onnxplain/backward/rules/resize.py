@@ -62,8 +62,8 @@ def _scales(c: Context) -> list[np.float32]:
     if c.has(2) and c.const(2).size:
         scales[axes] = c.const(2)
     elif policy == "stretch":
-        pairs = zip(inputs, outputs, strict=True)
-        scales = np.array([1 if n == m else np.float32(m) / np.float32(n) for n, m in pairs])
+        for i, (n, m) in enumerate(zip(inputs, outputs, strict=True)):
+            scales[i] = 1 if n == m else np.float32(m) / np.float32(n)
     else:
         wanted = c.const(3).astype(np.float32) / np.array([inputs[a] for a in axes], np.float32)
         scales[axes] = min(wanted) if policy == "not_larger" else max(wanted)
