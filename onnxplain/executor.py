@@ -66,6 +66,13 @@ class Session:
         self.outputs = [o.name for o in session.get_outputs()]
         self.providers: tuple[str, ...] = tuple(session.get_providers())
 
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the float type of an input; float32 for one that the model does not read."""
+        kind = self.inputs.get(name, ("tensor(float)", ()))[0]
+        return np.dtype(
+            {"tensor(double)": np.float64, "tensor(float16)": np.float16}.get(kind, np.float32)
+        )
+
     @property
     def on_device(self) -> bool:
         """Whether results can stay in a device's memory."""

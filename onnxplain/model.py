@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-import onnxplain.backward.rules  # noqa: F401  (registers the rules)
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.split import Pair
 from onnxplain.errors import ConfigError, InputError, LayerError, TargetError
@@ -132,7 +131,7 @@ class Model:
     @property
     def providers(self) -> tuple[str, ...]:
         """The onnxruntime providers really used."""
-        return self._session((self.graph.logit.tensor,)).providers
+        return self._session((self.graph.logit.predicted,)).providers
 
     def dtype_of(self, tensor: str) -> np.dtype[Any]:
         """Return the element type of a tensor of the graph."""
@@ -182,7 +181,8 @@ class Model:
             )
         model, feeds = self.fit(x)
         logit = model.graph.logit
-        parts = [model.values(rows, (logit.tensor,))[logit.tensor] for rows in model.batches(feeds)]
+        name = logit.predicted
+        parts = [model.values(rows, (name,))[name] for rows in model.batches(feeds)]
         logits = np.concatenate(parts).astype(np.float32)
         return Prediction(
             logits=logits,

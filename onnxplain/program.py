@@ -119,13 +119,25 @@ class Linearized:
                 raise InputError(
                     f"{count} seeds for {images} images: give one seed each, or one image"
                 )
+            if self.program.pair.pinned:
+                return self._one_by_one(seeds)
             if not self.program.pair.broadcasts:
                 tiled = {k: np.repeat(v, count, axis=0) for k, v in self.feeds.items()}
                 return self.program.forward(tiled).backward(seeds)
         session = self.program._backward_session
-        named = {f"seed({k})": v.astype(np.float32, copy=False) for k, v in seeds.items()}
+        named = {
+            f"seed({k})": v.astype(session.dtype(f"seed({k})"), copy=False)
+            for k, v in seeds.items()
+        }
         found = session.run({**self.values, **named})
         return {name: found[f"gradient({name})"] for name in self.program.pair.gradients}
+
+    def _one_by_one(self, seeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run seed by seed, where the file allows a single image at a time."""
+        parts = [
+            self.backward({k: v[i : i + 1] for k, v in seeds.items()}) for i in range(_rows(seeds))
+        ]
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:

@@ -36,6 +36,7 @@ class Context:
         self.op = op
         self._on_path = on_path
         self._references = references
+        self.notes: list[str] = []
 
     @property
     def type(self) -> str:
@@ -89,6 +90,10 @@ class Context:
         if tensor.shape is None or any(s is None for s in tensor.shape):
             raise self.refuse(f"the shape of {tensor.name!r} is not known")
         return tuple(tensor.shape)
+
+    def note(self, text: str) -> None:
+        """Declare that the rule was not exact at this node; results list it."""
+        self.notes.append(f"{self.type}: {text}")
 
     def refuse(self, reason: str) -> UnsupportedOpError:
         """Return the error that names this op and node; rules raise it."""

@@ -33,6 +33,8 @@ class Pair:
     A seed is called `seed(output)` and a gradient `gradient(tensor)`.
     """
 
+    # `broadcasts`: residuals of one image serve many seeds; `pinned`: the graph takes one image only.
+
     def __init__(
         self, graph: gs.Graph, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable
     ) -> None:
@@ -46,7 +48,8 @@ class Pair:
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
         op = Emitter("vjp")
         seeds = {name: self._seed(name) for name in outputs}
-        self.broadcasts = self._image_axis_is_plain()
+        axes = self._image_axes()
+        self.broadcasts, self.pinned = axes == {"N"}, not axes
         self._references = _References(self._tensors, of_one=self.broadcasts)
         signals, self.notes = walk(self._graph.nodes, seeds, wrt, rules, op, self._references)
         if not signals:
@@ -117,8 +120,7 @@ class Pair:
         if name not in self._tensors:
             raise ModelError(f"{name!r} is not a tensor of this model")
         tensor = self._tensors[name]
-        shape = None if tensor.shape is None else ["B", *tensor.shape[1:]]
-        return gs.Variable(f"seed({name})", dtype=_signal_dtype(tensor), shape=shape)
+        return gs.Variable(f"seed({name})", dtype=_signal_dtype(tensor), shape=_per_seed(tensor))
 
     def _split(self, emitted: Sequence[gs.Node]) -> None:
         """Sort what was written into what depends on a seed and what one forward can compute."""
@@ -138,11 +140,11 @@ class Pair:
             if not x.is_empty() and not isinstance(x, gs.Constant) and x.name not in per_seed
         )
 
-    def _image_axis_is_plain(self) -> bool:
-        """Whether residuals of one image broadcast: no axis merges images with heads or windows."""
+    def _image_axes(self) -> set[str]:
+        """Return the sizes of image axes on the path: "N", or "12N" where heads are merged in."""
         path = find_path(self._graph.nodes, set(self.wrt), set(self.outputs))
         shapes = [self._tensors[name].shape or () for name in path]
-        return all(s in ("N", "B") for shape in shapes for s in shape if not isinstance(s, int))
+        return {s for shape in shapes for s in shape if isinstance(s, str)}
 
     def _export(
         self, nodes: Sequence[gs.Node], inputs: Sequence[gs.Tensor], outputs: Sequence[gs.Tensor]
@@ -182,8 +184,15 @@ def _named(op: Emitter, name: str, signal: gs.Tensor, like: gs.Tensor) -> gs.Ten
     """Return the signal under a readable name, typed and shaped, as a graph output of its own."""
     result = op.Identity(signal)
     result.name, result.dtype = name, _signal_dtype(like)
-    result.shape = None if like.shape is None else ["B", *like.shape[1:]]
+    result.shape = _per_seed(like)
     return result
+
+
+def _per_seed(tensor: gs.Tensor) -> list[int | str] | None:
+    """Return a tensor's shape with seeds in the place of images."""
+    if not tensor.shape:
+        return None if tensor.shape is None else []
+    return ["B", *tensor.shape[1:]]
 
 
 def _of_one(size: int | str | None) -> int | None:

@@ -57,22 +57,26 @@ def walk(
         on_path = [x.name in flowing for x in node.inputs]
         rule = rules.find(node.op)
         if rule is None:
-            raise UnsupportedOpError(node.op, node.name, _why_no_rule(node))
+            raise UnsupportedOpError(node.op, node.name, _why_no_rule(node, rules))
+        c = Context(node, op, on_path, references)
         if not rule.exact:
-            notes[f"{node.op}: {rule.note}"] = None
-        gradients = _apply(rule, Context(node, op, on_path, references), incoming)
+            c.note(rule.note)
+        gradients = _apply(rule, c, incoming)
+        notes.update(dict.fromkeys(c.notes))
         for x, wanted, g in zip(node.inputs, on_path, gradients, strict=False):
             if wanted and g is not None:
                 _accumulate(signals, op, x, g)
     return {name: signals[name] for name in wrt if name in signals}, list(notes)
 
 
-def _why_no_rule(node: gs.Node) -> str:
+def _why_no_rule(node: gs.Node, rules: RuleTable) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "control flow that depends on the input; export the branch that is taken"
     if node.domain not in (None, "", "ai.onnx"):
         return f"it belongs to the domain {node.domain!r}; export with standard ONNX ops only"
-    return "it has no backward rule; explain a tensor before it, or a layer after it"
+    return (
+        f"it has no rule in table {rules.name!r}; explain a tensor before it, or a layer after it"
+    )
 
 
 def _apply(rule: Rule, c: Context, incoming: list[gs.Tensor | None]) -> list[gs.Tensor | None]:

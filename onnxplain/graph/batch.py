@@ -31,8 +31,8 @@ def free(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> None:
     graph.nodes = walk.nodes
     for tensor in graph.outputs:
         images = walk.images.get(tensor.name)
-        if images and (images.axis != 0 or walk.size(tensor)[0] != walk.base):
-            raise Pinned(tensor.inputs[0], f"leaves output {tensor.name!r} without images on axis 0")
+        if images and walk.size(tensor)[images.axis] != walk.base:
+            raise Pinned(tensor.inputs[0], f"leaves output {tensor.name!r} no axis of images")
         tensor.shape = None  # what the file declared may be pinned
 
 
@@ -46,7 +46,7 @@ def _reshape(walk: Walk, node: gs.Node) -> Images | None:
     y = node.outputs[0].name
     goal = walk.infer(node, 0)[y][1]
     exported = _grown(walk, node, goal)
-    place = _place(walk, x, goal, exported)
+    place = _place(walk, x, goal, exported) if 0 not in goal else None
     if place is None:
         raise Pinned(node, "splits the axis of images")
     if place.axis != exported:
@@ -72,7 +72,7 @@ def _place(walk: Walk, x: gs.Tensor, goal: Sequence[int], exported: int | None) 
 
     Row-major order leaves the choice between neighbours: [S,N,E] may become [S,12N,E/12] (heads, merged
     to the right) or [S*N,E] (rows, merged to the left). The exporter's own -1 decides; else images merge
-    to the right if what follows them was split.
+    to the right if what follows them was split. Either is correct as long as the images are followed.
     """
     images, source, before = walk.images[x.name], walk.size(x), walk.before_images(x)
     fits = {}
@@ -81,10 +81,10 @@ def _place(walk: Walk, x: gs.Tensor, goal: Sequence[int], exported: int | None) 
         if rest == 0 and outer and size % (outer * walk.base) == 0:
             fits[axis] = Images(axis, outer)
     own = [p for p in fits.values() if p.outer == 1 and goal[p.axis] == walk.base]
-    if exported in fits and (not own or fits[exported] in own):
+    if own:  # several where axes of size 1 meet; any will do, outputs have images first
+        return own[0]
+    if exported in fits:
         return fits[exported]
-    if own:  # several where axes of size 1 meet: keep the images' turn among them
-        return own[min(_ones_before(source, images.axis), len(own) - 1)]
     right = [p for p in fits.values() if p.outer == 1]
     left = [p for p in fits.values() if goal[p.axis] == p.outer * walk.base]
     if not right or not left:
@@ -92,13 +92,6 @@ def _place(walk: Walk, x: gs.Tensor, goal: Sequence[int], exported: int | None) 
     after = {prod(source[i:]) for i in range(images.axis + 1, len(source))}
     kept = all(prod(goal[i:]) in after for i in range(right[0].axis + 1, len(goal)))
     return left[0] if kept else right[0]
-
-
-def _ones_before(sizes: Sequence[int], axis: int) -> int:
-    count = 0
-    while axis - count > 0 and sizes[axis - count - 1] == 1:
-        count += 1
-    return count
 
 
 def _expand(walk: Walk, node: gs.Node) -> Images | None:
@@ -134,7 +127,10 @@ def _gather(walk: Walk, node: gs.Node) -> Images | None:
         if (indices != once + steps).any() or once.min() < 0 or once.max() >= width:
             return None
     rows = walk.insert(f"{node.name}.rows", lambda op: op.Reshape(x, [-1, width]))
-    node.inputs = [rows, walk.note(gs.Constant(f"{node.name}.indices", once.reshape(once.shape[1:])))]
+    node.inputs = [
+        rows,
+        walk.note(gs.Constant(f"{node.name}.indices", once.reshape(once.shape[1:]))),
+    ]
     node.attrs = {**node.attrs, "axis": 1}
     return None
 

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxplain.errors import ModelError, UnsupportedOpError
-from onnxplain.graph import batch, quantized, shapes
+from onnxplain.graph import batch, follow, quantized, shapes
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.lift import lift
 
@@ -51,6 +51,10 @@ def canonicalize(graph: gs.Graph, inputs: InputShapes) -> tuple[gs.Graph, str | 
     except (batch.Pinned, ModelError) as problem:
         if isinstance(problem, UnsupportedOpError):
             raise
+        if (follow.exported_count(graph, inputs) or 1) > 1:
+            raise ModelError(
+                f"exported for several images at once, which cannot be undone: {problem}"
+            ) from problem
         pinned = {k: tuple(shapes.at_count(s, 1) for s in v) for k, v in inputs.items()}
         _settle(graph, pinned)
         return graph, str(problem)
@@ -70,15 +74,8 @@ def inline_branches(graph: gs.Graph) -> bool:
     """Replace each If whose condition is constant by the branch taken; return whether there was one."""
     taken = [n for n in graph.nodes if n.op == "If" and isinstance(n.inputs[0], gs.Constant)]
     for node in taken:
-        branch = node.attrs["then_branch" if bool(node.inputs[0].values.all()) else "else_branch"]
-        results = list(node.outputs)
-        node.outputs.clear()
-        for inner, outer in zip(branch.outputs, results, strict=True):
-            graph.nodes.append(
-                gs.Node("Identity", f"{node.name}.{outer.name}", {}, [inner], [outer])
-            )
-        graph.nodes.extend(branch.nodes)
         graph.nodes.remove(node)
+        graph.nodes.extend(follow.branch(node, bool(node.inputs[0].values.all())))
     return bool(taken)
 
 

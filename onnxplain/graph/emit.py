@@ -100,6 +100,7 @@ class Emitter:
         if op_type in _TYPE_FROM_SECOND:
             values = [x for x in inputs[1:] if isinstance(x, gs.Tensor)]
             wanted = values[0].dtype if values else np.float32
+        wanted = np.float32 if wanted is None else wanted
         int64_at = _INT64_INPUTS.get(op_type, ())
         resolved = [
             self._input(x, np.int64 if i in int64_at else wanted) for i, x in enumerate(inputs)

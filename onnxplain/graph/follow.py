@@ -62,14 +62,9 @@ class Walk:
         self.sizes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self.values: dict[str, shapes.Pair] = {}
         self._opset, self._patches = graph.opset, patches
-        exported = {
-            n
-            for x in graph.inputs
-            for n, wanted in zip(x.shape or (), inputs[x.name], strict=False)
-            if wanted == "N" and isinstance(n, int)
-        }
-        self.static = bool(exported)
-        self.base = max(exported, default=1)
+        exported = exported_count(graph, inputs)
+        self.static = exported is not None
+        self.base = exported or 1
         for tensor in graph.tensors().values():
             if isinstance(tensor, gs.Constant):
                 self.note(tensor)
@@ -149,6 +144,9 @@ class Walk:
 
         Raises Pinned on a contradiction.
         """
+        if node.op == "Constant" and "value" in node.attrs:  # may hold weights: do not copy them
+            value = node.attrs["value"]
+            return {node.outputs[0].name: (dtype_to_onnx(value.dtype), tuple(value.shape))}
         infos, data = [], []
         for name in sorted({x.name for x in node.inputs if not x.is_empty()}):
             if name in self.values:
@@ -198,8 +196,8 @@ class Walk:
         if far[axis] != FAR * near[axis]:
             raise Pinned(node, "does not grow in proportion to the number of images")
         if node.op in ("Reshape", "Flatten") and carriers:
-            outer, rest = divmod(self.before_images(carriers[0]), prod(near[:axis]))
-            if rest:
+            outer, rest = divmod(self.before_images(carriers[0]), prod(near[:axis]) or 1)
+            if rest or 0 in near:
                 raise Pinned(node, "splits the axis of images")
             return Images(axis, outer)
         outers = {self.images[x.name].outer for x in carriers} or {1}
@@ -212,6 +210,17 @@ class Walk:
         """Return how many elements lie before the images in row-major order: what a Reshape keeps."""
         images = self.images[tensor.name]
         return prod(self.size(tensor)[: images.axis]) * images.outer
+
+
+def exported_count(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> int | None:
+    """Return the number of images that the file declares, None where it leaves the number open."""
+    declared = [
+        size
+        for x in graph.inputs
+        for size, wanted in zip(x.shape or (), inputs[x.name], strict=False)
+        if wanted == "N" and isinstance(size, int)
+    ]
+    return max(declared, default=None)
 
 
 def branch(node: gs.Node, condition: bool) -> list[gs.Node]:

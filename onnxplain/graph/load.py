@@ -69,7 +69,9 @@ def understanding(name: str) -> Iterator[None]:
         raise
     except OnnxplainError:
         raise
-    except Exception as error:  # the file is not trusted: no assumption about it may end in a traceback
+    except (
+        Exception
+    ) as error:  # the file is not trusted: no assumption about it may end in a traceback
         what = f"{type(error).__name__}: {str(error).strip()[:200]}"
         raise ModelError(f"{name}: this graph could not be understood ({what})") from error
 

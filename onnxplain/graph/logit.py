@@ -2,6 +2,8 @@
 
 Explaining a probability instead of its logit gives vanishing and class-mixed gradients, so a trailing
 squashing op is stripped, also behind reshapes, casts and quantisers, and the user is told which.
+A quantiser at the very end clips the scores it was not calibrated for; where it saturates, nothing
+would flow back. Predictions are read after it, as the file has them; explanations start before it.
 """
 
 from __future__ import annotations
@@ -17,22 +19,29 @@ from onnxplain.errors import ModelError
 from onnxplain.graph.emit import Emitter
 
 Activation = Literal["softmax", "sigmoid"]
-_SQUASHING: dict[str, Activation] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+_SQUASHING: dict[str, Activation] = {
+    "Softmax": "softmax",
+    "LogSoftmax": "softmax",
+    "Sigmoid": "sigmoid",
+}
 _TRANSPARENT = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast", "QuantizeLinear",
     "DequantizeLinear",
 }  # fmt: skip
+_VIEWS_AND_QUANTISERS = _TRANSPARENT - {"Transpose", "Cast"}
 
 
 @dataclass(frozen=True)
 class Logit:
     """What is explained by default.
 
-    `tensor` names the explained tensor, [N, C] or [N, ...]; `output` the file's output it belongs to;
-    `stripped` the op types removed between the two; `activation` turns it into probabilities.
+    `tensor` names the explained tensor, [N, C] or [N, ...]; `predicted` the one that predictions are read
+    from, the same but for a final quantiser; `output` the file's output they belong to; `stripped` the op
+    types removed between the two; `activation` turns logits into probabilities.
     """
 
     tensor: str
+    predicted: str
     output: str
     stripped: tuple[str, ...]
     activation: Activation
@@ -58,7 +67,8 @@ def find_logits(graph: gs.Graph) -> tuple[Logit, ...]:
 
     def rank(i: int) -> tuple[bool, bool, int]:
         shape = outputs[i].shape
-        return (not logits[i].stripped, shape is None or len(shape) != 2, i)
+        squashed = set(logits[i].stripped) & set(_SQUASHING)
+        return (not squashed, shape is None or len(shape) != 2, i)
 
     return tuple(logits[i] for i in sorted(range(len(logits)), key=rank))
 
@@ -67,10 +77,16 @@ def _logit_of(graph: gs.Graph, output: gs.Tensor) -> Logit:
     tensor, ops = _strip(output)
     stripped = tuple(op for op in ops if op in _SQUASHING)
     rows = _as_rows(graph, tensor)
-    activation: Activation = _SQUASHING[stripped[0]] if stripped else "softmax"
-    if not stripped and rows.shape is not None and list(rows.shape[1:]) == [1]:
+    explained = _before_quantisers(tensor)
+    if explained is not tensor:
+        stripped = ("QuantizeLinear", *stripped)
+        explained = _as_rows(graph, explained)
+    else:
+        explained = rows
+    activation: Activation = next((_SQUASHING[op] for op in ops if op in _SQUASHING), "softmax")
+    if activation == "softmax" and rows.shape is not None and list(rows.shape[1:]) == [1]:
         activation = "sigmoid"
-    return Logit(rows.name, output.name, stripped, activation)
+    return Logit(explained.name, rows.name, output.name, stripped, activation)
 
 
 def _strip(tensor: gs.Tensor) -> tuple[gs.Tensor, Sequence[str]]:
@@ -98,10 +114,27 @@ def _with_images_first(tensor: gs.Tensor) -> gs.Tensor:
     return tensor
 
 
+def _before_quantisers(tensor: gs.Tensor) -> gs.Tensor:
+    """Return the scores as they were before the quantisers at their end, in the same order."""
+    found, at = tensor, tensor
+    while len(at.inputs) == 1 and at.inputs[0].op in _VIEWS_AND_QUANTISERS:
+        node = at.inputs[0]
+        at = node.inputs[0]
+        if node.op == "QuantizeLinear":
+            found = at
+    same = list(found.shape or ()) == list(tensor.shape or ())
+    return found if same or (_is_row(found) and _is_row(tensor)) else tensor
+
+
+def _is_row(tensor: gs.Tensor) -> bool:
+    """Whether an image's values lie along a single axis."""
+    return tensor.shape is not None and sum(s != 1 for s in tensor.shape[1:]) <= 1
+
+
 def _as_rows(graph: gs.Graph, tensor: gs.Tensor) -> gs.Tensor:
     """Flatten [N, C, 1, 1] or [N] to rows [N, C] by a Reshape; leave everything else."""
     shape = tensor.shape
-    if shape is None or len(shape) == 2 or sum(s != 1 for s in shape[1:]) > 1:
+    if shape is None or len(shape) == 2 or not _is_row(tensor):
         return tensor
     emitter = Emitter("logit")
     rows = emitter.Reshape(tensor, [-1, int(np.prod(shape[1:]))])

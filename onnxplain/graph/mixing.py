@@ -50,9 +50,11 @@ def _cumsum(walk: Walk, node: gs.Node, index: int, rank: int) -> Iterable[int]:
 
 
 def _gemm(walk: Walk, node: gs.Node, index: int, rank: int) -> Iterable[int]:
+    """Rows of A and columns of B may hold images; what is summed over may not."""
     if index == 2:
         return set()
-    return {0 if node.attrs.get("transA", 0) else 1} if index == 0 else range(rank)
+    summed = (1, 0)[index]
+    return {1 - summed if node.attrs.get(("transA", "transB")[index], 0) else summed}
 
 
 def _batch_normalization(walk: Walk, node: gs.Node, index: int, rank: int) -> Iterable[int]:
@@ -97,7 +99,8 @@ _COMBINED: dict[str, Combined] = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantize),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("ScatterElements", "ScatterND", "ReverseSequence"), _exported_static),
-    **dict.fromkeys(("MeanVarianceNormalization", "DFT", "MaxUnpool"), _all_but()),
+    **dict.fromkeys(("DFT", "MaxUnpool"), _all_but()),
+    "MeanVarianceNormalization": lambda walk, node, index, rank: node.attrs.get("axes", (0, 2, 3)),
     **dict.fromkeys(("Attention", "GridSample", "DeformConv"), _first_only),
     "Trilu": lambda walk, node, index, rank: {-1, -2},
     "BatchNormalization": _batch_normalization,

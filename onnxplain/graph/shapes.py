@@ -131,10 +131,11 @@ def _evaluate_pair(
     node: gs.Node, sizes: list[Any], values: dict[str, Pair], opset: int
 ) -> tuple[list[Array], list[Array]] | None:
     if node.op in ("Shape", "Size"):
-        shapes = [s.get(node.inputs[0].name, (0, (None,)))[1] for s in sizes]
-        if any(n is None for shape in shapes for n in shape):
+        shapes = [_shape_of(node.inputs[0], s) for s in sizes]
+        known = [tuple(n for n in shape if n is not None) for shape in shapes]
+        if any(len(k) < len(shape) for k, shape in zip(known, shapes, strict=True)):
             return None
-        a, b = (_shape_op(node, shape) for shape in shapes)
+        a, b = (_shape_op(node, shape) for shape in known)
         return [a], [b]
     if node.op == "DequantizeLinear":
         return None  # onnxruntime must keep seeing quantised weights
@@ -150,6 +151,13 @@ def _evaluate_pair(
         return None  # a large tensor that depends on the image count: let the runtime make it
     second = evaluate(node, [None if p is None else p[1] for p in pairs], opset)
     return None if second is None else (first, second)
+
+
+def _shape_of(tensor: gs.Tensor, sizes: Any) -> tuple[int | None, ...]:
+    if isinstance(tensor, gs.Constant):
+        return tuple(tensor.shape)
+    found: tuple[int | None, ...] = sizes.get(tensor.name, (0, (None,)))[1]
+    return found
 
 
 def _pair(tensor: gs.Tensor, values: Mapping[str, Pair]) -> Pair | None:

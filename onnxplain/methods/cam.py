@@ -58,7 +58,9 @@ def _grad_cam_plusplus(f: Found) -> Array:
 
 
 def _xgrad_cam(f: Found) -> Array:
-    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True) / (f.A.sum((2, 3), keepdims=True) + 1e-7)
+    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True) / (
+        f.A.sum((2, 3), keepdims=True) + 1e-7
+    )
     return weights
 
 

@@ -73,6 +73,9 @@ def start(model: Model, x: Images, target: object) -> Job:
     at_size, feeds = model.fit(x)
     count = len(feeds[at_size.graph.source.name])
     chosen = as_target(target, count)
+    logit = at_size.graph.logit
+    if target is None and logit.predicted != logit.tensor and at_size.classes is not None:
+        chosen = Classes(at_size.predict(feeds).classes)  # the class that the file itself answers
     return Job(at_size, feeds, chosen, output_tensor(at_size, chosen.output))
 
 

@@ -205,9 +205,7 @@ def _baseline(baseline: Array | None, x: Array) -> Array:
     try:
         start_at = np.zeros_like(x) if baseline is None else np.broadcast_to(baseline, x.shape)
     except ValueError as error:
-        raise InputError(
-            f"the baseline's shape does not fit the input's, {x.shape}"
-        ) from error
+        raise InputError(f"the baseline's shape does not fit the input's, {x.shape}") from error
     if not np.isfinite(start_at).all():
         raise InputError("the baseline holds NaN or infinite numbers")
     return start_at.astype(x.dtype)

@@ -137,8 +137,10 @@ NORMS: dict[str, Norm] = {
 
 
 @VJP.on(*NORMS)
-def normalization(c: Context, g: gs.Tensor) -> gs.Tensor:
+def normalization(c: Context, g: gs.Tensor | None, *statistics: gs.Tensor | None) -> gs.Tensor:
     """Exact with respect to x; scale and bias must not depend on the input."""
+    if g is None or any(s is not None for s in statistics):
+        raise c.refuse("its mean and deviation are used as outputs")
     return NORMS[c.type](c, g, c.x[0], None)
 
 

@@ -208,15 +208,19 @@ def _adds(c: Context) -> bool:
 def _for_seeds(c: Context, like: Tensor) -> Tensor:
     """Return input 1, element-wise indices, as often as `like` has seeds: they may be of one image."""
     data, indices = c.shape(c.x[0]), c.shape(c.x[1])
-    if any(isinstance(s, str) and not isinstance(i, str) for s, i in zip(data, indices, strict=True)):
+    if any(
+        isinstance(s, str) and not isinstance(i, str) for s, i in zip(data, indices, strict=True)
+    ):
         raise c.refuse("it picks some images of a batch")
     return c.op.Expand(c.x[1], c.op.Shape(like))
 
 
 # --- types ----------------------------------------------------------------------------------------
-@VJP.on("Cast", exact=False, note="straight-through where it rounds to whole numbers")
+@VJP.on("Cast")
 def cast_rule(c: Context, g: Tensor) -> Tensor:
-    """Pass the signal, which is float64 only where the tensor is."""
+    """Pass the signal, which is float64 only where the tensor is; straight through rounding."""
+    if np.dtype(c.node.outputs[0].dtype).kind in "iub":
+        c.note("straight-through where it rounds to whole numbers")
     return cast(c, g, np.float64 if c.x[0].dtype == np.float64 else np.float32)
 
 

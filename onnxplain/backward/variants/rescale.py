@@ -42,9 +42,7 @@ class Moved(Context):
         """Move those inputs of `c` that the signal is sent to; the others stay as they are."""
         vars(self).update(vars(c))
         self._halfway = halfway
-        self._x = [
-            self._move(x, c.node.inputs[i]) if c.needs(i) else x for i, x in enumerate(c.x)
-        ]
+        self._x = [self._move(x, c.node.inputs[i]) if c.needs(i) else x for i, x in enumerate(c.x)]
 
     @property
     def x(self) -> list[Any]:
