@@ -58,14 +58,14 @@ def show_inspection(found: Inspection, all_layers: bool) -> None:
         "explained": f"{found.logit} ({found.classes or 'no'} classes, {found.labels or 'no'} labels)",
         "images": found.images,
         "pre-processing": found.preprocess,
+        "LIFT-CAM": found.lift_cam,
         "default layer": f"{found.default_layer or 'none'}: {found.why_default_layer}",
     }
     for name, value in facts.items():
         print(f"{name}: {value}")
-    print("\nops on the way (nodes, op, gradient; multipliers of LIFT-CAM):")
+    print("\nops on the way (nodes, op, gradient):")
     for op in found.ops:
-        rescale = "" if op.rescale == op.gradient else f"; LIFT-CAM: {op.rescale}"
-        print(f"  {op.count:5}  {op.type:22} {op.gradient}{rescale}")
+        print(f"  {op.count:5}  {op.type:22} {op.gradient}")
     if found.off_path:
         print(f"  beside it, carrying no signal: {', '.join(found.off_path)}")
     shown = [layer for layer in found.layers if all_layers or layer.cut]

@@ -80,9 +80,8 @@ def _transposed(
         (m - 1) * s + r for m, s, r in zip(outputs, windows.strides, windows.reach, strict=True)
     ]
     sides = list(zip(inputs, extents, windows.before, windows.after, strict=True))
-    unread = [
-        n + b + a - extent for n, extent, b, a in sides
-    ]  # padded pixels behind the last window
+    # Pixels of the padded input behind the last window.
+    unread = [n + b + a - extent for n, extent, b, a in sides]
     attrs = {"strides": windows.strides, "dilations": windows.dilations, "group": group}
     if windows.before == windows.after and min(unread) >= 0:
         pads = windows.before + windows.after
