@@ -35,8 +35,8 @@ class Executor:
         """Check the settings; raises ConfigError for an unknown device or without CUDA when insisted on."""
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device {device!r} is unknown: choose auto, cpu or cuda")
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {threads}")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ConfigError(f"threads must be a whole number from 1 on, got {threads!r}")
         self.threads = threads
         self._wanted = _available(device)
 

@@ -15,7 +15,7 @@ import numpy as np
 from onnxplain.errors import TargetError
 
 Array = np.ndarray[Any, Any]
-Index = int | tuple[int | slice, ...]
+Index = int | slice | tuple[int | slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,10 @@ class Target:
     minus: Index | None = None
     output: str | None = None
     region: Array | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", _checked(self.index))
+        object.__setattr__(self, "minus", _checked(self.minus))
 
     @classmethod
     def contrast(cls, a: int, b: int) -> Target:
@@ -54,8 +58,7 @@ class Target:
             )
         height, width = size
         region = np.zeros(size, np.float32)
-        rows = slice(int(top * height), max(int(np.ceil(bottom * height)), 1))
-        region[rows, slice(int(left * width), max(int(np.ceil(right * width)), 1))] = 1
+        region[_covered(top, bottom, height), _covered(left, right, width)] = 1
         return cls(index=index, output=output, region=region)
 
     def seeds(self, values: Array) -> Seeds:
@@ -164,6 +167,11 @@ def scores(seed: Array, values: Array) -> Array:
     return total
 
 
+def _covered(low: float, high: float, size: int) -> slice:
+    """Return the pixels that an interval of 0..1 touches; 0.07 * 100 is 7, whatever floats say."""
+    return slice(int(np.floor(round(low * size, 6))), int(np.ceil(round(high * size, 6))))
+
+
 def _positive(index: int, classes: int) -> int:
     if not -classes <= index < classes:
         raise TargetError(
@@ -173,17 +181,30 @@ def _positive(index: int, classes: int) -> int:
 
 
 def _axes(index: Index, values: Array) -> tuple[int | slice, ...]:
-    """Check an index expression against an output and complete it."""
-    full = (index,) if isinstance(index, int) else tuple(index)
+    """Check an index expression against an output; raises TargetError for what selects nothing."""
+    full = index if isinstance(index, tuple) else (index,)
     shape = values.shape[1:]
-    if len(full) == 1 and len(shape) == 1 and isinstance(full[0], int):
+    if len(full) == len(shape) == 1 and isinstance(full[0], int):
         return (_positive(full[0], shape[0]),)
     if len(full) > len(shape):
         raise TargetError(f"index {full} has more axes than the output, {shape}")
     for i, size in zip(full, shape, strict=False):
         if isinstance(i, int) and not -size <= i < size:
             raise TargetError(f"index {full} lies outside an output of shape {shape}")
+        if isinstance(i, slice) and not range(size)[i]:
+            raise TargetError(f"index {full} selects nothing of an output of shape {shape}")
     return full
+
+
+def _checked(index: object) -> Index | None:
+    """Return an index as Python numbers and slices; raises TargetError for anything else."""
+    if index is None:
+        return None
+    parts = index if isinstance(index, tuple | list) else (index,)
+    if not all(isinstance(i, int | np.integer | slice) for i in parts):
+        raise TargetError(f"index {index!r} must be whole numbers or slices")
+    plain = tuple(i if isinstance(i, slice) else int(i) for i in parts)
+    return plain if isinstance(index, tuple | list) else plain[0]
 
 
 def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
@@ -192,26 +213,29 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
     "281" or "tabby" (a class by number or label), "281-285" or "tabby - Egyptian cat" (a contrast),
     "boxes[17,2]" (an element of an output). Raises TargetError for anything else.
     """
-    text = text.strip()
+    text, names = text.strip(), list(labels or ())
+    if (one := _class_named(text, names)) is not None:
+        return Target(index=one)
+    for at in (i for i, c in enumerate(text) if c == "-" and i > 0):
+        pair = [_class_named(part.strip(), names) for part in (text[:at], text[at + 1 :])]
+        if pair[0] is not None and pair[1] is not None:
+            return Target.contrast(pair[0], pair[1])
     if text.endswith("]") and "[" in text:
-        output, _, inside = text[:-1].partition("[")
+        output, _, inside = text[:-1].rpartition("[")
         try:
-            index = tuple(int(part) for part in inside.split(","))
+            return Target(
+                tuple(int(part) for part in inside.split(",")), output=output.strip() or None
+            )
         except ValueError as error:
             raise TargetError(
                 f"target {text!r}: indices must be whole numbers, as in scores[17,1]"
             ) from error
-        return Target(index=index, output=output.strip() or None)
-    names = list(labels or ())
-    if text in names or text.isdigit():
-        return Target(index=_class_named(text, names))
-    for at in (i for i, c in enumerate(text) if c == "-" and i > 0):
-        one, other = text[:at].strip(), text[at + 1 :].strip()
-        if all(part in names or part.isdigit() for part in (one, other)):
-            return Target.contrast(_class_named(one, names), _class_named(other, names))
     hint = "a class number" + (", a label" if names else "") + ", A-B, or output[index]"
     raise TargetError(f"target {text!r} is none of: {hint}")
 
 
-def _class_named(text: str, names: list[str]) -> int:
-    return names.index(text) if text in names else int(text)
+def _class_named(text: str, names: list[str]) -> int | None:
+    """Return the class of a label or of a number in ASCII digits, else None."""
+    if text in names:
+        return names.index(text)
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -87,7 +87,7 @@ def output_tensor(model: Model, name: str | None) -> str:
     if name is None:
         return model.graph.logit.tensor
     for logit in model.graph.logits:
-        if logit.output == name:
+        if name in (logit.output, logit.tensor):
             return logit.tensor
     if model.graph.layer(name) is None:
         outputs = ", ".join(logit.output for logit in model.graph.logits)
