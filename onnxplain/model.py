@@ -207,11 +207,8 @@ class Model:
                 f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}): give a mapping name -> array; "
                 f"{', '.join(missing)} is missing"
             )
-        feeds = {
-            k: check_array(np.asarray(v), _spec(inputs[k], keep_open=True))
-            for k, v in given.items()
-        }
-        counts = {len(v) for k, v in feeds.items() if inputs[k].shape[:1] == ("N",)}
+        feeds = {k: _checked(np.asarray(v), inputs[k]) for k, v in given.items()}
+        counts = {len(v) for k, v in feeds.items() if inputs[k].per_image}
         if len(counts) > 1:
             raise InputError(f"the inputs hold different numbers of images: {sorted(counts)}")
         return self._at_size(feeds), feeds
@@ -221,7 +218,12 @@ class Model:
         size = 1 if self.graph.pinned is not None else size
         count = len(feeds[self.graph.source.name])
         for start in range(0, count, size):
-            yield {k: v[start : start + size] for k, v in feeds.items()}
+            yield self.rows(feeds, slice(start, start + size))
+
+    def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:
+        """Return the feeds of some of the images; settings that all images share stay as they are."""
+        per_image = {i.name for i in self.graph.inputs if i.per_image}
+        return {k: v[chosen] if k in per_image else v for k, v in feeds.items()}
 
     def values(self, feeds: Feeds, names: Sequence[str]) -> Feeds:
         """Run the model and return tensors by name (outputs, layers): one batch, unchecked."""
@@ -303,6 +305,17 @@ class Model:
 
         close = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=1)
         return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _checked(x: Array, wanted: Input) -> Array:
+    """Check what is fed to one input; raises InputError."""
+    if wanted.per_image:
+        return check_array(x, _spec(wanted, keep_open=True))
+    if x.shape != wanted.shape:
+        raise InputError(f"input {wanted.name!r}: has shape {x.shape}, wants {wanted.shape}")
+    if x.dtype.kind != wanted.dtype.kind:
+        raise InputError(f"input {wanted.name!r}: holds {x.dtype}, wants {wanted.dtype}")
+    return x.astype(wanted.dtype, copy=False)
 
 
 def _spec(source: Input, keep_open: bool) -> InputSpec:

@@ -48,19 +48,22 @@ class Program:
 
     def forward(self, feeds: Mapping[str, Array]) -> Linearized:
         """Run the model on `feeds` and keep what backward passes need."""
-        references = self._reference(_rows(feeds))
+        references = self._reference(feeds)
         keep = [r for r in self.pair.residuals if r not in (*self.outputs, *self.wrt)]
         values = self.forward_session.run({**feeds, **references}, keep=keep)
         return Linearized(self, dict(feeds), {**feeds, **values})
 
     def tail(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the rest of the network from given values of `wrt`; raises LayerError if not a cut."""
+        """Run the rest of the network from given values of `wrt` (and of the inputs it reads beside them).
+
+        Raises LayerError where `wrt` is not a cut.
+        """
         return self._tail_session.run(values)
 
     def fused(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run forward and backward in one graph: {"z": ..., "gradient(x)": ...}."""
         named = {f"seed({k})": v for k, v in seeds.items()}
-        return self._fused_session.run({**feeds, **self._reference(_rows(feeds)), **named})
+        return self._fused_session.run({**feeds, **self._reference(feeds), **named})
 
     @property
     def has_reference(self) -> bool:
@@ -76,22 +79,25 @@ class Program:
     def _reference_session(self) -> Session:
         return self._executor.session(self.pair.reference())
 
-    def _reference(self, images: int) -> dict[str, Value]:
-        """Return what the rules read at the reference, computed once.
+    def _reference(self, feeds: Mapping[str, Array]) -> dict[str, Value]:
+        """Return what the rules read at the reference; computed once where it is the same for all images.
 
-        One row broadcasts against all images, except where an axis merges images with heads or windows:
-        then there is a row for each.
+        It is not where an axis merges images with heads or windows, or the rest of the network reads a
+        second input.
         """
         if not self.pair.references:
             return {}
         if self._baseline is None:
             raise InputError(f"rule table {self.rules!r} needs set_reference() first")
-        rows = 1 if self.pair.broadcasts else images
-        if rows not in self._references:
-            at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}
-            found = self._reference_session.run(at)
-            self._references[rows] = {name + REFERENCE: value for name, value in found.items()}
-        return self._references[rows]
+        rows = 1 if self.pair.one_reference else _rows(feeds)
+        if rows in self._references:
+            return self._references[rows]
+        at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}
+        found = self._reference_session.run({**at, **{k: feeds[k] for k in self.pair.beside}})
+        named = {name + REFERENCE: value for name, value in found.items()}
+        if not self.pair.beside:
+            self._references[rows] = named
+        return named
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,11 @@ class Linearized:
             if self.program.pair.pinned:
                 return self._one_by_one(seeds)
             if not self.program.pair.broadcasts:
-                tiled = {k: np.repeat(v, count, axis=0) for k, v in self.feeds.items()}
+                per_image = self.program.pair.per_image
+                tiled = {
+                    k: np.repeat(v, count, axis=0) if k in per_image else v
+                    for k, v in self.feeds.items()
+                }
                 return self.program.forward(tiled).backward(seeds)
         session = self.program._backward_session
         named = {

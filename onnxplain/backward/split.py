@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -33,7 +34,8 @@ class Pair:
     A seed is called `seed(output)` and a gradient `gradient(tensor)`.
     """
 
-    # `broadcasts`: residuals of one image serve many seeds; `pinned`: the graph takes one image only.
+    # `broadcasts`: residuals of one image serve many seeds. `pinned`: the graph takes one image only.
+    # `one_reference`: values at the reference are the same for all images.
 
     def __init__(
         self, graph: gs.Graph, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable
@@ -50,7 +52,8 @@ class Pair:
         seeds = {name: self._seed(name) for name in outputs}
         axes = self._image_axes()
         self.broadcasts, self.pinned = axes == {"N"}, not axes
-        self._references = _References(self._tensors, of_one=self.broadcasts)
+        self.one_reference = self.broadcasts and not self.beside
+        self._references = _References(self._tensors, of_one=self.one_reference)
         signals, self.notes = walk(self._graph.nodes, seeds, wrt, rules, op, self._references)
         if not signals:
             raise ModelError(f"{', '.join(outputs)} does not depend on {', '.join(wrt)}")
@@ -60,6 +63,11 @@ class Pair:
         ]
         self._seeds = list(seeds.values())
         self._split(op.nodes)
+
+    @property
+    def per_image(self) -> set[str]:
+        """Names of the model inputs that have a row for each image; the others are settings."""
+        return {t.name for t in self._graph.inputs if t.shape and isinstance(t.shape[0], str)}
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -89,26 +97,32 @@ class Pair:
         return self._export(nodes, [*self._sources(), *self._seeds], results)
 
     def tail(self) -> bytes:
-        """The layers wrt -> outputs; raises LayerError where wrt is not a cut."""
+        """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
         return self._from_wrt(self._named(self.outputs))
 
     def reference(self) -> bytes:
         """The layers wrt -> the tensors named by `references`; raises LayerError if wrt is not a cut."""
         return self._from_wrt(self._named(self.references))
 
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Names of the model inputs that the layers wrt -> outputs read beside wrt."""
+        tail = needed(self._graph.nodes, self.outputs, stop=self.wrt)
+        read = {x.name for node in tail for x in reads(node)} - set(self.wrt)
+        return tuple(t.name for t in self._graph.inputs if t.name in read)
+
     def _from_wrt(self, results: list[gs.Tensor]) -> bytes:
-        starts = set(self.wrt)
-        nodes = needed(self._graph.nodes, [t.name for t in results], stop=starts)
-        read = {x.name for n in nodes for x in reads(n)} | {t.name for t in results}
-        for model_input in self._graph.inputs:
-            if model_input.name in read - starts:
-                raise LayerError(
-                    f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
-                    "output beside it; choose a layer that `onnxplain inspect` marks as a cut"
-                )
+        above = needed(self._graph.nodes, self.wrt)
+        feeding = {x.name for node in above for x in reads(node)} | set(self.wrt)
+        if feeding & set(self.beside):
+            raise LayerError(
+                f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
+                "output beside it; choose a layer that `onnxplain inspect` marks as a cut"
+            )
+        nodes = needed(self._graph.nodes, [t.name for t in results], stop=self.wrt)
         # A start that its own producer would overwrite must lose that producer.
-        kept = [n for n in nodes if not any(y.name in starts for y in n.outputs)]
-        return self._export(kept, self._named(self.wrt), results)
+        kept = [n for n in nodes if not any(y.name in self.wrt for y in n.outputs)]
+        return self._export(kept, self._named((*self.wrt, *self.beside)), results)
 
     def _sources(self) -> list[gs.Tensor]:
         return [*self._graph.inputs, *self._references.used.values()]

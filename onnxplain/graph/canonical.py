@@ -154,30 +154,37 @@ def _batch_normalization(op: Emitter, node: gs.Node) -> gs.Tensor | None:
 
 
 def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
-    """Replace auto_pad by pads, and write down the kernel shape that some exporters leave out."""
+    """Replace auto_pad and output_shape by pads; write down kernels that some exporters leave out."""
     mode = node.attrs.pop("auto_pad", "NOTSET")
-    x, rank = node.inputs[0], len(node.inputs[0].shape) - 2
+    wanted = node.attrs.pop("output_shape", None)
+    rank = len(node.inputs[0].shape) - 2
     if node.op in ("Conv", "ConvTranspose") and "kernel_shape" not in node.attrs:
         node.attrs["kernel_shape"] = [int(s) for s in node.inputs[1].shape[2:]]
-    if mode in ("NOTSET", "VALID"):
+    if mode in ("NOTSET", "VALID") and not wanted:
         node.attrs.setdefault("pads", [0] * 2 * rank)
         return None
-    kernel = node.attrs["kernel_shape"]
-    strides = node.attrs.get("strides", [1] * rank)
-    dilations = node.attrs.get("dilations", [1] * rank)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    sizes = list(zip(x.shape[2:], strides, reach, strict=True))
-    if any(not isinstance(n, int) for n, _, _ in sizes):
-        raise UnsupportedOpError(node.op, node.name, "auto_pad needs a known image size")
-    if node.op == "ConvTranspose":
-        extra = node.attrs.get("output_padding", [0] * rank)
-        total = [max(r + e - s, 0) for (_, s, r), e in zip(sizes, extra, strict=True)]
-    else:
-        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in sizes]
+    total = _total_pads(node, wanted)
     small = [t // 2 for t in total]
     large = [t - s for t, s in zip(total, small, strict=True)]
     node.attrs["pads"] = small + large if mode == "SAME_UPPER" else large + small
     return None
+
+
+def _total_pads(node: gs.Node, wanted: list[int] | None) -> list[int]:
+    """Return, per axis, the padding that makes the output ceil(size / stride), or as `wanted`."""
+    sizes = node.inputs[0].shape[2:]
+    if any(not isinstance(n, int) for n in sizes):
+        raise UnsupportedOpError(node.op, node.name, "auto_pad needs a known image size")
+    kernel, ones = node.attrs["kernel_shape"], [1] * len(sizes)
+    strides, dilations = node.attrs.get("strides", ones), node.attrs.get("dilations", ones)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    axes = list(zip(sizes, strides, reach, strict=True))
+    if node.op != "ConvTranspose":
+        return [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in axes]
+    extra = node.attrs.get("output_padding", [0] * len(sizes))
+    outputs = list(wanted)[-len(sizes) :] if wanted else [n * s for n, s, _ in axes]
+    whole = [(n - 1) * s + r + e for (n, s, r), e in zip(axes, extra, strict=True)]
+    return [max(w - out, 0) for w, out in zip(whole, outputs, strict=True)]
 
 
 REWRITES: dict[str, Rewrite] = {

@@ -21,7 +21,8 @@ DEFAULT_SIZE = 224
 class Input:
     """One model input: `shape` with "N" for images, `axes` "NCHW"/"NHWC" for a picture, else None.
 
-    `open_size` says that the file leaves height and width open.
+    `open_size` says that the file leaves height and width open. An input without "N" is a setting that all
+    images share (a temperature, a threshold).
     """
 
     name: str
@@ -29,6 +30,11 @@ class Input:
     shape: tuple[int | str, ...]
     axes: str | None
     open_size: bool
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the input has a row for each image."""
+        return self.shape[:1] == ("N",)
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,10 @@ def build(imported: gs.Graph, size: tuple[int, int] | None = None) -> Graph:
 
     `size` (height, width) fills a size that the file leaves open. Raises ModelError or UnsupportedOpError.
     """
-    inputs = tuple(_describe(t, imported, size) for t in imported.inputs)
-    if not inputs:
+    if not imported.inputs:
         raise ModelError("the model has no input: nothing to explain with respect to")
+    free = any(t.shape and not isinstance(t.shape[0], int) for t in imported.inputs)
+    inputs = tuple(_describe(t, size, free) for t in imported.inputs)
     shapes: InputShapes = {i.name: i.shape for i in inputs}
     nodes, pinned = canonicalize(imported, shapes)
     logits = find_logits(nodes)
@@ -83,37 +90,46 @@ def choose_source(inputs: tuple[Input, ...]) -> Input:
     return (pictures + floats + list(inputs))[0]
 
 
-def _describe(tensor: gs.Tensor, graph: gs.Graph, size: tuple[int, int] | None) -> Input:
+def _describe(tensor: gs.Tensor, size: tuple[int, int] | None, free: bool) -> Input:
+    """Describe an input; `free` says that some input leaves the number of images open."""
     if tensor.shape is None or tensor.dtype is None:
         raise ModelError(f"input {tensor.name!r} declares no shape: export the model with shapes")
     declared = [s if isinstance(s, int) and s > 0 else None for s in tensor.shape]
+    if not declared or (declared[0] is not None and (free or len(declared) < 2)):
+        return Input(tensor.name, np.dtype(tensor.dtype), _whole(tensor, declared), None, False)
     axes = _picture_axes(tensor, declared)
     sizes = list(declared[1:])
     open_size = any(s is None for s in sizes)
     if open_size and axes is not None:
         fill = dict(zip("HW", size or (DEFAULT_SIZE, DEFAULT_SIZE), strict=True)) | {"C": 3}
         sizes = [s or fill[a] for s, a in zip(sizes, axes[1:], strict=True)]
+    _whole(tensor, sizes)
+    shape: tuple[int | str, ...] = ("N", *(int(s) for s in sizes if s))
+    return Input(tensor.name, np.dtype(tensor.dtype), shape, axes, open_size and axes is not None)
+
+
+def _whole(tensor: gs.Tensor, sizes: list[int | None]) -> tuple[int, ...]:
     if any(s is None for s in sizes):
         raise ModelError(
             f"input {tensor.name!r} of shape {list(tensor.shape)} leaves sizes open that are not those of "
             "a picture: export it with fixed sizes"
         )
-    shape: tuple[int | str, ...] = ("N", *(int(s) for s in sizes if s)) if declared else ()
-    return Input(tensor.name, np.dtype(tensor.dtype), shape, axes, open_size and axes is not None)
+    return tuple(int(s) for s in sizes if s)
 
 
 def _picture_axes(tensor: gs.Tensor, sizes: list[int | None]) -> str | None:
-    """Return "NCHW" or "NHWC" for an input that can be a picture: 1, 3 or 4 channels on one side."""
+    """Return "NCHW" or "NHWC" for an input that can be a picture, else None.
+
+    By its 1, 3 or 4 channels on one side; where that does not tell, by who reads it: a convolution, or the
+    Transpose to channels first that an NHWC file starts with.
+    """
     if len(sizes) != 4:
         return None
     first, last = sizes[1] in _IMAGE_CHANNELS, sizes[3] in _IMAGE_CHANNELS
     if first != last:
         return "NCHW" if first else "NHWC"
-    if not first:
-        return None if sizes[1] is not None and sizes[3] is not None else "NCHW"
-    # Ambiguous, e.g. [N, 1, 28, 1]: an NHWC file starts with a Transpose to channels first.
-    transposed = any(
-        node.op == "Transpose" and list(node.attrs.get("perm", [])) == [0, 3, 1, 2]
-        for node in tensor.outputs
-    )
-    return "NHWC" if transposed else "NCHW"
+    readers = [(node.op, list(node.attrs.get("perm", []))) for node in tensor.outputs]
+    if ("Transpose", [0, 3, 1, 2]) in readers:
+        return "NHWC"
+    convolved = any(op == "Conv" for op, _ in readers)
+    return "NCHW" if first or convolved or sizes[1] is None or sizes[3] is None else None

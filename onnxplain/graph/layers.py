@@ -74,8 +74,10 @@ def find_layers(graph: gs.Graph, source: str, logit: str, axes: Axes | None) -> 
     layers = []
     for node in graph.nodes:
         for y in node.outputs:
-            if y.name not in path or y.name == logit or y.shape is None:
+            if y.name not in path or y.name == logit or not y.shape:
                 continue
+            if y.shape[0] != "N" and any(isinstance(s, str) for s in y.shape):
+                continue  # it has no row per image: images lie elsewhere, or are merged with windows
             if y.dtype is not None and np.dtype(y.dtype).kind in "iub":
                 continue  # a quantised tensor; its DequantizeLinear is the layer
             sizes = tuple(s if isinstance(s, int) else None for s in y.shape[1:])

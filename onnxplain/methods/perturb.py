@@ -37,7 +37,7 @@ def score(f: Found) -> Array:
     height, width = (int(source.shape[axes.index(a)]) for a in "HW")
     weights = np.zeros(f.A.shape[:2])
     for i in range(len(f.A)):
-        feeds = {k: v[i : i + 1] for k, v in f.linearized.feeds.items()}
+        feeds = f.job.model.rows(f.linearized.feeds, [i])
         x = feeds[source.name]
         raised = []
         for maps in _chunks(f.A[i]):
@@ -87,10 +87,12 @@ def shapley(f: Found) -> Array:
 def _run_tail(f: Found, i: int, present: Array) -> Array:
     """Return the score of image i with only the maps marked in `present` [runs, K]."""
     kept = from_channels_first(f.A[i : i + 1] * present[:, :, None, None], f.layer)
-    dtype = f.job.model.dtype_of(f.layer.name)
-    program = f.linearized.program
-    rows = [kept] if f.job.model.graph.pinned is None else np.split(kept, len(kept))
-    values = [program.tail({f.layer.name: r.astype(dtype, copy=False)})[f.job.output] for r in rows]
+    model, program = f.job.model, f.linearized.program
+    kept = kept.astype(model.dtype_of(f.layer.name), copy=False)
+    values = []
+    for rows in [kept] if model.graph.pinned is None else np.split(kept, len(kept)):
+        beside = model.rows(f.linearized.feeds, [i] * len(rows))
+        values.append(program.tail({**beside, f.layer.name: rows})[f.job.output])
     return _scores(f, i, np.concatenate(values))
 
 
@@ -98,8 +100,7 @@ def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:
     """Return the score of several versions of image i's input."""
     model = f.job.model
     name = model.graph.source.name
-    count = len(feeds[name])
-    same = {k: v if k == name else np.repeat(v, count, axis=0) for k, v in feeds.items()}
+    same = {**model.rows(feeds, [0] * len(feeds[name])), name: feeds[name]}
     parts = [
         model.values(rows, (f.job.output,))[f.job.output] for rows in model.batches(same, RUNS)
     ]

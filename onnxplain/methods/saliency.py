@@ -121,7 +121,9 @@ def _against_others(
     source = job.model.graph.source.name
     kept, compared = [], 0
     for i, explained in enumerate(seeds.classes):
-        one = linearized if len(logits) == 1 else _single(linearized, i)
+        one = linearized
+        if len(logits) > 1:
+            one = linearized.program.forward(job.model.rows(linearized.feeds, [i]))
         compare = _compared(logits[i], int(explained), classes)
         compared = len(compare)
         mine, low, high = _extremes(one, job.output, source, compare)
@@ -151,9 +153,3 @@ def _compared(logits: Array, explained: int, classes: str) -> list[int]:
     """Return the classes to compare, the explained one first."""
     others = [int(c) for c in np.argsort(-logits, kind="stable") if c != explained]
     return [explained, *(others if classes == "all" else others[: AUTO_CLASSES - 1])]
-
-
-def _single(linearized: Linearized, i: int) -> Linearized:
-    """Return the linearisation at one image of a batch: its feeds, run alone."""
-    feeds = {k: v[i : i + 1] for k, v in linearized.feeds.items()}
-    return linearized.program.forward(feeds)

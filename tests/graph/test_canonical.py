@@ -54,6 +54,17 @@ def test_auto_pad_becomes_pads(mode: str, size: int, stride: int) -> None:
     check_same(model, (2, size, size), images=2)
 
 
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "NOTSET"])
+@pytest.mark.parametrize("size", [9, 10, 11])
+def test_output_shape_becomes_pads(mode: str, size: int) -> None:
+    model = parsed(
+        f"""g (float[N, 2, 5, 5] x) => (float[N, 3, a, b] y) {{
+        y = ConvTranspose <auto_pad = "{mode}", strides = [2, 2], output_shape = [{size}, {size}]> (x, w) }}""",
+        w=weights(2, 3, 4, 4),
+    )
+    check_same(model, (2, 5, 5), images=2)
+
+
 def test_shape_arithmetic_is_folded_and_the_image_count_stays_free() -> None:
     model = parsed(
         """g (float[N, 2, 4, 4] x) => (float[N, 32] y) {

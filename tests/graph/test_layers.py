@@ -100,7 +100,9 @@ def test_the_logit_is_found_before_the_squashing(
 
 
 def test_a_relu_at_the_end_is_not_stripped() -> None:
-    graph = graph_of("g (float[N, 6] x) => (float[N, 5] y) { z = MatMul (x, w) y = Relu (z) }", w=(6, 5))
+    graph = graph_of(
+        "g (float[N, 6] x) => (float[N, 5] y) { z = MatMul (x, w) y = Relu (z) }", w=(6, 5)
+    )
     assert (graph.logit.tensor, graph.logit.stripped) == ("y", ())
 
 

@@ -38,9 +38,7 @@ def small_model() -> onnx.ModelProto:
 @pytest.fixture
 def with_external_data(tmp_path: Path) -> Path:
     path = tmp_path / "net.onnx"
-    onnx.save(
-        small_model(), path, save_as_external_data=True, location="net.bin", size_threshold=0
-    )
+    onnx.save(small_model(), path, save_as_external_data=True, location="net.bin", size_threshold=0)
     return path
 
 

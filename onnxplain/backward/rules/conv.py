@@ -111,19 +111,8 @@ def conv(c: Context, g: gs.Tensor) -> gs.Tensor:
 def conv_transpose(c: Context, g: gs.Tensor) -> gs.Tensor:
     """A Conv whose pads make it read, for each pixel of x, what that pixel wrote."""
     windows, inputs = Windows.of(c), spatial(c, c.node.inputs[0])
-    before, outputs = _pads_before(c, windows, inputs), spatial(c, c.node.outputs[0])
+    before, outputs = windows.before, spatial(c, c.node.outputs[0])
     axes = zip(inputs, outputs, windows.strides, windows.reach, before, strict=True)
     after = [max((n - 1) * s + r - b - m, 0) for n, m, s, r, b in axes]
     attrs = {"strides": windows.strides, "dilations": windows.dilations, "pads": [*before, *after]}
     return c.op.Conv(g, c.const(1), group=c.attr("group", 1), **attrs)
-
-
-def _pads_before(c: Context, windows: Windows, inputs: tuple[int, ...]) -> tuple[int, ...]:
-    """Leading pads; `output_shape` implies them and puts an odd pixel first (ONNX ConvTranspose)."""
-    if not c.attr("output_shape"):
-        return windows.before
-    outputs = spatial(c, c.node.outputs[0])
-    extra = c.attr("output_padding", [0] * len(inputs))
-    axes = zip(inputs, outputs, windows.strides, windows.reach, extra, strict=True)
-    total = [max((n - 1) * s + e + r - m, 0) for n, m, s, r, e in axes]
-    return tuple(t - t // 2 for t in total)
