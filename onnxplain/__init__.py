@@ -18,11 +18,11 @@ from onnxplain.version import __version__
 if TYPE_CHECKING:
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
+    from onnxplain.methods.averaged import integrated_gradients as integrated_gradients
+    from onnxplain.methods.averaged import smooth_grad as smooth_grad
     from onnxplain.methods.cam import cam as cam
     from onnxplain.methods.gradient import gradient as gradient
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
-    from onnxplain.methods.gradient import integrated_gradients as integrated_gradients
-    from onnxplain.methods.gradient import smooth_grad as smooth_grad
     from onnxplain.methods.saliency import saliency as saliency
     from onnxplain.model import Model as Model
     from onnxplain.model import load as load
@@ -46,10 +46,10 @@ _HOMES = {
     "cam": "methods.cam",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
-    "integrated_gradients": "methods.gradient",
+    "integrated_gradients": "methods.averaged",
     "load": "model",
     "saliency": "methods.saliency",
-    "smooth_grad": "methods.gradient",
+    "smooth_grad": "methods.averaged",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

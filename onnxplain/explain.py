@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxplain.errors import InputError
+from onnxplain.methods.cam import CAMS
 from onnxplain.methods.registry import explain, method_name
 from onnxplain.model import Model
 from onnxplain.results import Attribution, Explanation, Ranked
@@ -59,9 +60,12 @@ def explain_files(
 
     Per image one PNG (the image beside its maps), per method a record (.npz and .json). An image that
     cannot be read is reported in its result and the others go on; an error that would befall every image
-    (unknown method, layer or target, nothing writable) is raised.
+    (unknown method, layer or target, nothing writable) is raised. Without a feature map to explain, class
+    activation maps are left out, unless nothing else was asked for.
     """
     names = [method_name(m) for m in methods]
+    if layer is None and model.default_layer is None and not set(names) <= set(CAMS):
+        names = [name for name in names if name not in CAMS]  # the default ones must suit any model
     for path, stem in zip(images, _stems(images), strict=True):
         try:
             x = model.read([path])

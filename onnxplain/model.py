@@ -21,7 +21,15 @@ from onnxplain.graph.graph import Graph, Input, build
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
-from onnxplain.preprocess import InputSpec, Preprocess, check_array, find, find_labels, guess
+from onnxplain.preprocess import (
+    InputSpec,
+    Preprocess,
+    check_array,
+    find,
+    find_labels,
+    guess,
+    read_labels,
+)
 from onnxplain.preprocess import read as read_images
 from onnxplain.program import Program
 from onnxplain.results import Prediction
@@ -40,7 +48,7 @@ def load(
     source: Source,
     device: Device = "auto",
     preprocess: Preprocess | str | Mapping[str, Any] | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | Path | None = None,
     threads: int | None = None,
 ) -> Model:
     """Load an ONNX model for explaining.
@@ -50,12 +58,14 @@ def load(
     preprocess: how to feed images: a `Preprocess`, a preset's name (imagenet, inception, caffe, unit, raw), a
         mapping of its fields, or a TOML/JSON file's path; None looks beside the model
         (`model.onnxplain.toml`), then into its metadata, then guesses from the input and says so.
-    labels: class names in index order; None looks in the same places.
+    labels: class names in index order, or a text file of them; None looks in the same places.
 
     Raises ModelError (unusable file; UnsupportedOpError where an op is the reason), ConfigError (settings).
     """
     file = read_model(source)
     given = _as_preprocess(preprocess)
+    if isinstance(labels, str | Path):
+        labels = read_labels(labels)
     with understanding(file.name):
         return Model(file, Executor(device, threads), given, labels)
 
@@ -88,7 +98,7 @@ class Model:
 
     def _init_state(self) -> None:
         self._lock = threading.RLock()
-        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], str], Program] = {}
+        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
 
     # --- what the file holds ----------------------------------------------------------------------
@@ -233,7 +243,7 @@ class Model:
         self, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable = VJP
     ) -> Program:
         """Return the (cached) program of `outputs` with respect to `wrt` under a rule table."""
-        key = (tuple(outputs), tuple(wrt), rules.name)
+        key = (tuple(outputs), tuple(wrt), rules)
         with self._lock:
             if key not in self._programs:
                 pair = Pair(self.graph.nodes, key[0], key[1], rules)

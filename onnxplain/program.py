@@ -10,7 +10,8 @@ import numpy as np
 
 from onnxplain.backward.split import REFERENCE, Pair
 from onnxplain.errors import InputError
-from onnxplain.executor import Array, Executor, Session, Value
+from onnxplain.executor import Array as Array
+from onnxplain.executor import Executor, Session, Value
 
 
 class Program:

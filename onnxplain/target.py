@@ -37,6 +37,11 @@ class Target:
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", _checked(self.index))
         object.__setattr__(self, "minus", _checked(self.minus))
+        if self.region is not None:
+            region = np.asarray(self.region)
+            if region.dtype.kind not in "fiub" or not np.isfinite(region).all() or not region.any():
+                raise TargetError("a region must be numbers [H, W], some of them not zero")
+            object.__setattr__(self, "region", region.astype(np.float32))
 
     @classmethod
     def contrast(cls, a: int, b: int) -> Target:
@@ -51,7 +56,7 @@ class Target:
 
         Raises TargetError for a box outside 0..1 or without area.
         """
-        left, top, right, bottom = box
+        left, top, right, bottom = box if len(box) == 4 else (0, 0, 0, 0)
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise TargetError(
                 f"box {tuple(box)} must be left, top, right, bottom in 0..1 with an area"
@@ -84,7 +89,7 @@ class Target:
                     f"a region of shape {self.region.shape} does not fit an output of shape "
                     f"{values.shape[1:]}"
                 )
-            seed = seed * self.region.astype(np.float32)
+            seed = seed * self.region
         return Seeds(seed, classes.astype(np.int64), scores(seed, values))
 
     def _class(self, values: Array) -> int:

@@ -302,3 +302,16 @@ def test_ctrl_c_keeps_whole_files_only(tmp_path: Path) -> None:
         if name.endswith(".png"):
             with Image.open(tmp_path / name) as picture:
                 picture.load()
+
+
+def test_a_model_without_feature_maps_still_has_its_saliency(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]>
+        g (float[N, 3, 8, 8] x) => (float[N, 192] y) { f = Flatten (x)  y = Tanh (f) }"""
+    onnx.save(parser.parse_model(text), tmp_path / "flat.onnx")
+    ran = run("explain", "flat.onnx", CAT, "--json")
+    assert ran.code == 0
+    assert "lift-cam left out: this model has no feature maps" in ran.err
+    assert [m["method"] for m in json.loads(ran.out)[0]["methods"]] == ["positive"]
+    failed(run("explain", "flat.onnx", CAT, "--method", "lift-cam"), "no feature maps")

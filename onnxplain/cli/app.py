@@ -116,12 +116,16 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain images: one picture each, and a record per method."""
+    from onnxplain.cli.text import show_left_out
     from onnxplain.explain import explain_files
     from onnxplain.target import parse_target
 
     loaded = _load(model, device, preprocess, labels, threads)
     chosen = None if target is None else parse_target(target, loaded.labels)
-    results = explain_files(loaded, images, _methods(method), out, chosen, layer)
+    methods = _methods(method)
+    if layer is None:
+        show_left_out(loaded, methods)
+    results = explain_files(loaded, images, methods, out, chosen, layer)
     _report(loaded, results, len(images), as_json)
 
 
@@ -150,10 +154,8 @@ def _load(
     path: Path, device: str, preprocess: str | None, labels: Path | None, threads: int | None
 ) -> Any:
     from onnxplain.model import load
-    from onnxplain.preprocess import read_labels
 
-    names = None if labels is None else read_labels(labels)
-    return load(path, device=device, preprocess=preprocess, labels=names, threads=threads)  # type: ignore[arg-type]
+    return load(path, device=device, preprocess=preprocess, labels=labels, threads=threads)  # type: ignore[arg-type]
 
 
 def _report(model: Any, results: Any, count: int, as_json: bool) -> None:

@@ -34,6 +34,15 @@ def show_guess(model: Model) -> None:
         )
 
 
+def show_left_out(model: Model, methods: list[str]) -> None:
+    """Say on stderr which class activation maps the model has no layer for."""
+    from onnxplain.methods.cam import CAMS
+
+    maps = [m for m in methods if m.replace("-", "_") in CAMS]
+    if model.default_layer is None and maps and len(maps) < len(methods):
+        print(f"onnxplain: {', '.join(maps)} left out: {model.why_default_layer}", file=sys.stderr)
+
+
 def show_explained(model: Model, result: Explained) -> None:
     """Print one image's prediction and what was written."""
     print(result.image)

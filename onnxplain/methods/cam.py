@@ -17,7 +17,7 @@ from onnxplain.errors import ConfigError, LayerError
 from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
 from onnxplain.methods import perturb
-from onnxplain.methods.common import Images, Job, concat, cut_layer, start
+from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
 from onnxplain.methods.maps import Found, channels_first
 from onnxplain.model import Model
 from onnxplain.program import Linearized
@@ -119,20 +119,21 @@ def cam(
     if rules.needs_reference:
         _reference_zeros(job, chosen, rules)
     checked = perturb.check_options(kind, options)
-    maps, weights, found = [], [], []
+    maps, weights, parts = [], [], []
     for linearized, seeds in job.linearize(chosen.name, rules):
-        part = _explain(job, row, chosen, linearized, seeds, checked)
-        maps.append(part[0])
-        weights.append(part[1])
-        found.append(seeds)
+        found_map, found_weights = _explain(job, row, chosen, linearized, seeds, checked)
+        maps.append(found_map)
+        weights.append(found_weights)
+        parts.append(seeds)
+    found = join(parts)
     return Cam(
         values=concat(maps),
         weights=concat(weights),
         kind=kind,
         layer=chosen.name,
         size=_input_size(job.model),
-        classes=concat([s.classes for s in found]),
-        scores=concat([s.scores for s in found]),
+        classes=found.classes,
+        scores=found.scores,
         meta=job.meta(
             kind,
             job.program(chosen.name, rules),

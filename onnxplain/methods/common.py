@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
 from onnxplain.model import Feeds, Model
 from onnxplain.program import Linearized, Program
-from onnxplain.target import Classes, Seeds, Target, as_target
+from onnxplain.target import Classes, Seeds, Target, as_target, scores
 
 Images = Array | Mapping[str, Array]
 
@@ -27,30 +27,54 @@ class Job:
     feeds: Feeds
     target: Target | Classes
     output: str
+    source: str
+
+    def explaining(self, source: str) -> Job:
+        """Return the same job with respect to another input."""
+        return replace(self, source=source)
 
     @property
-    def count(self) -> int:
-        """Number of images."""
-        return len(self.feeds[self.model.graph.source.name])
+    def axes(self) -> str | None:
+        """Roles of the axes of the input that is explained, None where it is not a picture."""
+        return next(i.axes for i in self.model.graph.inputs if i.name == self.source)
 
     def program(self, wrt: str, rules: RuleTable = VJP) -> Program:
         """Return the program of the explained output with respect to one tensor."""
         return self.model.program((self.output,), (wrt,), rules)
 
-    def linearize(
-        self, wrt: str, rules: RuleTable = VJP, feeds: Feeds | None = None, target: Any = None
-    ) -> Iterator[tuple[Linearized, Seeds]]:
+    def linearize(self, wrt: str, rules: RuleTable = VJP) -> Iterator[tuple[Linearized, Seeds]]:
         """Run forward batch by batch; yield each linearisation with the seeds of its images."""
         program = self.program(wrt, rules)
         done = 0
-        for rows in self.model.batches(self.feeds if feeds is None else feeds):
+        for rows in self.model.batches(self.feeds):
             linearized = program.forward(rows)
-            count = len(rows[self.model.graph.source.name])
-            chosen = self.target if target is None else target
-            if isinstance(chosen, Classes):
-                chosen = chosen.rows(slice(done, done + count))
-            yield linearized, chosen.seeds(linearized[self.output])
+            count = len(rows[self.source])
+            target = self.target
+            if isinstance(target, Classes):
+                target = target.rows(slice(done, done + count))
+            yield linearized, target.seeds(linearized[self.output])
             done += count
+
+    def seeds(self) -> Seeds:
+        """Return the seeds of all images, from a forward run alone."""
+        return self.target.seeds(self._values(self.feeds))
+
+    def gradients(self, x: Array, seed: Array) -> Array:
+        """Return the gradient at another input [N, ...], for seeds [N, ...] that stay."""
+        program, done, parts = self.program(self.source), 0, []
+        for rows in self.model.batches({**self.feeds, self.source: x}):
+            part = seed[done : done + len(rows[self.source])]
+            parts.append(program.forward(rows).backward({self.output: part})[self.source])
+            done += len(part)
+        return concat(parts)
+
+    def scores(self, x: Array, seed: Array) -> Array:
+        """Return the scores at another input [N, ...], float64 [N]."""
+        return scores(seed, self._values({**self.feeds, self.source: x}))
+
+    def _values(self, feeds: Feeds) -> Array:
+        batches = self.model.batches(feeds)
+        return concat([self.model.values(rows, (self.output,))[self.output] for rows in batches])
 
     def meta(self, method: str, program: Program, **more: Any) -> dict[str, Any]:
         """Return the record's meta: model, target, rules that are not exact, providers really used."""
@@ -76,7 +100,8 @@ def start(model: Model, x: Images, target: object) -> Job:
     logit = at_size.graph.logit
     if target is None and logit.predicted != logit.tensor and at_size.classes is not None:
         chosen = Classes(at_size.predict(feeds).classes)  # the class that the file itself answers
-    return Job(at_size, feeds, chosen, output_tensor(at_size, chosen.output))
+    output = output_tensor(at_size, chosen.output)
+    return Job(at_size, feeds, chosen, output, at_size.graph.source.name)
 
 
 def output_tensor(model: Model, name: str | None) -> str:
@@ -95,6 +120,12 @@ def output_tensor(model: Model, name: str | None) -> str:
     return name
 
 
+def whole(value: object, least: int) -> bool:
+    """Return whether an option is a whole number of at least `least`."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and int(value) >= least  # type: ignore[call-overload]
+
+
 def cut_layer(model: Model, layer: Layer, method: str) -> None:
     """Raise LayerError unless the rest of the network is a function of `layer` alone."""
     if not layer.cut:
@@ -102,6 +133,11 @@ def cut_layer(model: Model, layer: Layer, method: str) -> None:
             f"{method} needs a layer that every path to the logit passes, and {layer.name!r} is not one; "
             "choose one that `onnxplain inspect` marks as a cut"
         )
+
+
+def join(parts: list[Seeds]) -> Seeds:
+    """Join the seeds of the batches."""
+    return Seeds(*(concat([getattr(p, f) for p in parts]) for f in ("seed", "classes", "scores")))
 
 
 def concat(parts: list[Array]) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxplain.errors import ConfigError
 from onnxplain.executor import Array
+from onnxplain.methods.common import whole
 from onnxplain.methods.maps import Found, from_channels_first
 from onnxplain.results import bilinear, minmax
 from onnxplain.target import scores
@@ -15,7 +16,7 @@ from onnxplain.target import scores
 RUNS = 32
 """Perturbed copies run at once."""
 
-_OPTIONS = {"shap_cam": {"permutations": 64, "seed": 0}}
+_OPTIONS = {"shap_cam": {"permutations": (64, 1), "seed": (0, 0)}}  # default and least value
 
 
 def check_options(kind: str, options: dict[str, object]) -> dict[str, int]:
@@ -25,9 +26,11 @@ def check_options(kind: str, options: dict[str, object]) -> dict[str, int]:
         if name not in known:
             takes = ", ".join(known) or "none"
             raise ConfigError(f"{kind} has no option {name!r}; it takes {takes}")
-        if not isinstance(value, int) or value < (1 if name == "permutations" else 0):
-            raise ConfigError(f"{kind}: {name} must be a positive whole number, got {value!r}")
-    return {**known, **options}  # type: ignore[dict-item]
+        if not whole(value, known[name][1]):
+            least = known[name][1]
+            raise ConfigError(f"{kind}: {name} must be a whole number >= {least}, got {value!r}")
+    given = {name: int(value) for name, value in options.items()}  # type: ignore[call-overload]
+    return {name: default for name, (default, _) in known.items()} | given
 
 
 def score(f: Found) -> Array:

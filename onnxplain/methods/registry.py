@@ -8,14 +8,10 @@ from typing import get_args
 
 from onnxplain.errors import ConfigError
 from onnxplain.graph.layers import Layer
+from onnxplain.methods.averaged import integrated_gradients, smooth_grad
 from onnxplain.methods.cam import CAMS, cam
 from onnxplain.methods.common import Images
-from onnxplain.methods.gradient import (
-    gradient,
-    guided_backprop,
-    integrated_gradients,
-    smooth_grad,
-)
+from onnxplain.methods.gradient import gradient, guided_backprop
 from onnxplain.methods.saliency import Kind, saliency
 from onnxplain.model import Model
 from onnxplain.results import Explanation

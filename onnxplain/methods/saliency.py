@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxplain.errors import ConfigError, InputError, TargetError
 from onnxplain.executor import Array
-from onnxplain.methods.common import Images, Job, concat, start
+from onnxplain.methods.common import Images, Job, concat, join, start
 from onnxplain.model import Model
 from onnxplain.preprocess import pixel_scale
 from onnxplain.program import Linearized
@@ -64,20 +64,21 @@ def saliency(
             f"{model.name}: input {source.name!r} is not a picture; use onnxplain.gradient for its values"
         )
     scale = _scale(job.model, space)
-    values, found, compared = [], [], 0
+    values, parts, compared = [], [], 0
     for linearized, seeds in job.linearize(source.name):
         if kind in ("active", "inactive"):
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
         else:
             signed = linearized.backward({job.output: seeds.seed})[source.name]
         values.append(_reduce(signed * scale, kind, source.axes.index("C")))
-        found.append(seeds)
+        parts.append(seeds)
+    found = join(parts)
     more: dict[str, Any] = {"classes_compared": compared} if compared else {}
     return Saliency(
         values=concat(values),
         kind=kind,
-        classes=concat([s.classes for s in found]),
-        scores=concat([s.scores for s in found]),
+        classes=found.classes,
+        scores=found.scores,
         meta=job.meta(
             f"saliency:{kind}",
             job.program(source.name),

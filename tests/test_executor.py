@@ -1,0 +1,197 @@
+"""Devices, sessions and their errors; the device path with the CPU's memory in the place of a GPU's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+import onnxplain as ox
+from onnxplain.errors import ConfigError, InputError, ModelError
+from onnxplain.executor import Executor, Session, runtime_version
+from onnxplain.methods.registry import METHODS, explain
+from tests import nets
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make onnxruntime one that was built for the CPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
+
+
+# --- settings ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("device", ["gpu", "CUDA", "cuda:0", "", None])
+def test_unknown_device(device: Any) -> None:
+    with pytest.raises(ConfigError, match=r"device .* is unknown: choose auto, cpu or cuda"):
+        Executor(device)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+def test_threads_must_be_a_positive_whole_number(threads: Any) -> None:
+    with pytest.raises(ConfigError, match=f"threads must be .*{threads}"):
+        ox.load(nets.conv_net(), device="cpu", threads=threads)
+
+
+@pytest.mark.usefixtures("without_cuda")
+def test_cuda_that_is_not_there_is_an_error_only_when_insisted_on() -> None:
+    with pytest.raises(
+        ConfigError, match=r'"cuda" is not usable: .*onnxruntime-gpu.*use device="auto"'
+    ):
+        ox.load(nets.conv_net(), device="cuda")
+    assert ox.load(nets.conv_net(), device="auto").providers == (CPU,)
+
+
+def test_a_silent_fallback_to_the_cpu_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As onnxruntime does where CUDA's libraries are missing: it lists CUDA, and gives the CPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("onnxplain.executor._has_nvidia_device", lambda: True)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+    make = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda model, *_, **__: make(model, providers=[CPU])
+    )
+    with pytest.raises(ConfigError, match='"cuda" is not usable: onnxruntime fell back to the CPU'):
+        Executor("cuda")
+    assert ox.load(nets.conv_net(), device="auto").providers == (CPU,)
+
+
+def test_the_providers_told_are_those_of_the_session() -> None:
+    model = nets.load(nets.conv_net())
+    session = model.program(("z",), ("x",)).forward_session
+    assert model.providers == session.providers == tuple(session._session.get_providers()) == (CPU,)
+    assert not session.on_device
+
+
+def test_threads_reach_onnxruntime() -> None:
+    program = nets.load(nets.conv_net()).program(("z",), ("x",))
+    assert program.forward_session._session.get_session_options().intra_op_num_threads == 1
+
+
+# --- sessions ------------------------------------------------------------------------------------------
+def test_a_model_that_onnxruntime_refuses() -> None:
+    proto = nets.build("(float[N, 4] x) => (float[N, 4] y)", "y = Swirl(x)")
+    with pytest.raises(ModelError, match=r"onnxruntime cannot run this model: .*Swirl") as error:
+        Executor("cpu").session(proto.SerializeToString())
+    assert "\n" not in str(error.value)
+
+
+def test_feeds_that_onnxruntime_refuses() -> None:
+    session = Executor("cpu").session(nets.conv_net().SerializeToString())
+    for x in (np.zeros((1, 2, 8, 8), np.float32), np.zeros((1, 3, 8, 8)), np.float32(1)):
+        with pytest.raises(InputError, match="onnxruntime could not run this input: ") as error:
+            session.run({"x": x})
+        assert "\n" not in str(error.value)
+
+
+def test_feeds_that_are_not_asked_for_are_left_out() -> None:
+    session = Executor("cpu").session(nets.conv_net().SerializeToString())
+    x = nets.images()
+    found = session.run({"x": x, "other": np.zeros(3)})
+    expected = ort.InferenceSession(
+        nets.conv_net().SerializeToString(), providers=[CPU]
+    ).run(None, {"x": x})  # fmt: skip
+    assert list(found) == ["y"]
+    np.testing.assert_allclose(found["y"], expected[0], rtol=1e-6)
+
+
+def test_runtime_version() -> None:
+    assert runtime_version() == ort.__version__
+
+
+# --- results that stay on the device -------------------------------------------------------------------
+class Binding:
+    """An IO binding that notes what is bound where, and binds to the CPU what should go to CUDA."""
+
+    def __init__(self, binding: Any) -> None:
+        self.inner, self.outputs, self.inputs = binding, {}, {}
+
+    def bind_cpu_input(self, name: str, value: Any) -> None:
+        assert isinstance(value, np.ndarray) and value.flags.c_contiguous
+        self.inputs[name] = "cpu"
+        self.inner.bind_cpu_input(name, value)
+
+    def bind_ortvalue_input(self, name: str, value: Any) -> None:
+        assert isinstance(value, ort.OrtValue)
+        self.inputs[name] = "cuda"
+        self.inner.bind_ortvalue_input(name, value)
+
+    def bind_output(self, name: str, device: str) -> None:
+        self.outputs[name] = device
+        self.inner.bind_output(name, "cpu")
+
+    def get_outputs(self) -> Any:
+        return self.inner.get_outputs()
+
+
+class PretendCuda:
+    """A real session on the CPU that says it is on CUDA: everything but the memory is as there."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self.bindings = session, []
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+    def io_binding(self) -> Binding:
+        self.bindings.append(Binding(self._session.io_binding()))
+        return self.bindings[-1]
+
+    def run_with_iobinding(self, binding: Binding) -> None:
+        self._session.run_with_iobinding(binding.inner)
+
+    def run(self, *_: Any) -> None:
+        raise AssertionError("on a device everything runs through an IO binding")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[PretendCuda]]:
+    """Let every executor make sessions that pretend; yield them."""
+    made: list[PretendCuda] = []
+    make = Executor.session
+
+    def session(self: Executor, model: bytes) -> Session:
+        made.append(PretendCuda(make(self, model)._session))
+        return Session(made[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "session", session)
+        yield made
+
+
+def test_residuals_stay_on_the_device(pretended: list[PretendCuda]) -> None:
+    program = nets.load(nets.conv_net()).program(("z",), ("features",))
+    x = nets.images().transpose(0, 1, 3, 2)  # not contiguous
+    linearized = program.forward({"x": x})
+    found = linearized.backward({"z": np.ones((3, 4), np.float32)})["features"]
+    forward, backward = (session.bindings[0] for session in pretended)
+    kept = {r for r in program.pair.residuals if r != "features"}
+    assert kept and forward.inputs == {"x": "cpu"}
+    assert forward.outputs == {"z": "cpu", "features": "cpu", **dict.fromkeys(kept, "cuda")}
+    assert {k for k, v in backward.inputs.items() if v == "cuda"} == kept
+    assert backward.outputs == {"gradient(features)": "cpu"}
+    assert isinstance(linearized["z"], np.ndarray)
+    assert all(isinstance(linearized.values[name], ort.OrtValue) for name in kept)
+    w, at = nets.weights_of(nets.conv_net()), nets.double(linearized["features"])
+    (expected,) = torch.autograd.grad(nets.torch_head(w, at).sum(), at)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_through_bindings(method: str, pretended: list[PretendCuda]) -> None:
+    x = nets.images(2)
+    found = explain(nets.load(nets.conv_net()), x, method)
+    assert found.meta["providers"] == (CUDA, CPU) and pretended
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "on_device", False)
+        patch.setattr(PretendCuda, "run", lambda self, *a: self._session.run(*a))
+        expected = explain(nets.load(nets.conv_net()), x, method)
+    np.testing.assert_array_equal(found.values, expected.values)
