@@ -59,7 +59,8 @@ def test_auto_pad_becomes_pads(mode: str, size: int, stride: int) -> None:
 def test_output_shape_becomes_pads(mode: str, size: int) -> None:
     model = parsed(
         f"""g (float[N, 2, 5, 5] x) => (float[N, 3, a, b] y) {{
-        y = ConvTranspose <auto_pad = "{mode}", strides = [2, 2], output_shape = [{size}, {size}]> (x, w) }}""",
+        y = ConvTranspose <auto_pad = "{mode}", strides = [2, 2], output_shape = [{size}, {size}]>
+            (x, w) }}""",
         w=weights(2, 3, 4, 4),
     )
     check_same(model, (2, 5, 5), images=2)

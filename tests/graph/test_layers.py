@@ -129,9 +129,10 @@ def test_the_scores_are_preferred_among_several_outputs() -> None:
 
 
 def test_an_output_behind_argmax_names_the_cutting_op() -> None:
+    text = """g (float[N, 6] x) => (int64[N] y) {
+        z = MatMul (x, w)  y = ArgMax <axis = 1, keepdims = 0> (z) }"""
     with pytest.raises(UnsupportedOpError, match="ArgMax"):
-        graph_of("g (float[N, 6] x) => (int64[N] y) { z = MatMul (x, w) y = ArgMax <axis = 1, keepdims = 0> (z) }",
-                 w=(6, 5))  # fmt: skip
+        graph_of(text, w=(6, 5))
 
 
 def test_open_sizes_are_filled_and_said() -> None:
