@@ -6,6 +6,7 @@ backward pass starts from. Its score is the sum of seed times output.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +27,16 @@ class Target:
     means the largest element of each image (the predicted class). `minus`: a second index to subtract (a
     contrast z_a - z_b). `output`: an output of the file by name (its logit where it ends in Softmax or
     Sigmoid), or any layer; None is the model's logit. `region`: weights over the last two axes of the
-    output, [H, W], multiplied on (segmentation: the sum of a class over a mask).
+    output, [H, W], multiplied on (segmentation: the sum of a class over a mask). `above`: of what `index`
+    selects, only the values above this count (detection: all anchors that see the class; in units of the
+    explained tensor, so of the logit where there is one).
     """
 
     index: Index | None = None
     minus: Index | None = None
     output: str | None = None
     region: Array | None = None
+    above: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", _checked(self.index))
@@ -90,6 +94,12 @@ class Target:
                     f"{values.shape[1:]}"
                 )
             seed = seed * self.region
+        if self.above is not None:
+            seed = seed * (values > self.above)
+            if not seed.reshape(n, -1).any(1).all():
+                raise TargetError(
+                    f"nothing that {self} selects is above {self.above} in every image"
+                )
         return Seeds(seed, classes.astype(np.int64), scores(seed, values))
 
     def _class(self, values: Array) -> int:
@@ -100,10 +110,12 @@ class Target:
 
     def __str__(self) -> str:
         """Describe the target in words, for titles and meta."""
-        what = "largest element" if self.index is None else f"{self.index}"
-        contrast = "" if self.minus is None else f" minus {self.minus}"
+        what = "largest element" if self.index is None else _written(self.index)
+        contrast = "" if self.minus is None else f" minus {_written(self.minus)}"
         where = "" if self.output is None else f" of {self.output!r}"
-        return f"{what}{contrast}{where}{' over a region' if self.region is not None else ''}"
+        region = " over a region" if self.region is not None else ""
+        above = "" if self.above is None else f" above {self.above:g}"
+        return f"{what}{contrast}{where}{region}{above}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +228,8 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
     """Read a target as typed at a terminal.
 
     "281" or "tabby" (a class by number or label), "281-285" or "tabby - Egyptian cat" (a contrast),
-    "boxes[17,2]" (an element of an output). Raises TargetError for anything else.
+    "boxes[17,2]" (an element of an output), "scores[:,1]" (a sum; also "10:20"), "scores[:,1]>2" (the sum
+    of what is above 2). Raises TargetError for anything else.
     """
     text, names = text.strip(), list(labels or ())
     if (one := _class_named(text, names)) is not None:
@@ -225,18 +238,41 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
         pair = [_class_named(part.strip(), names) for part in (text[:at], text[at + 1 :])]
         if pair[0] is not None and pair[1] is not None:
             return Target.contrast(pair[0], pair[1])
-    if text.endswith("]") and "[" in text:
-        output, _, inside = text[:-1].rpartition("[")
+    element = re.fullmatch(r"(.*)\[([^\[\]]*)\](?:\s*>\s*(\S+))?", text)
+    if element:
+        output, inside, above = element.groups()
         try:
+            index = tuple(_part(part) for part in inside.split(","))
             return Target(
-                tuple(int(part) for part in inside.split(",")), output=output.strip() or None
+                index, output=output or None, above=None if above is None else float(above)
             )
         except ValueError as error:
             raise TargetError(
-                f"target {text!r}: indices must be whole numbers, as in scores[17,1]"
+                f"target {text!r}: indices must be whole numbers or ranges, as in scores[17,1] "
+                "or scores[:,1]>2"
             ) from error
     hint = "a class number" + (", a label" if names else "") + ", A-B, or output[index]"
     raise TargetError(f"target {text!r} is none of: {hint}")
+
+
+def _written(index: Index) -> str:
+    """Write an index the way it is typed: "3", "[17, 1]" or "[:, 1]"."""
+    parts = index if isinstance(index, tuple) else (index,)
+    texts = [
+        f"{'' if i.start is None else i.start}:{'' if i.stop is None else i.stop}"
+        if isinstance(i, slice)
+        else str(i)
+        for i in parts
+    ]
+    return texts[0] if isinstance(index, int) else f"[{', '.join(texts)}]"
+
+
+def _part(text: str) -> int | slice:
+    """Read one index: "17", ":" or "10:20"."""
+    low, colon, high = (part.strip() for part in text.partition(":"))
+    if not colon:
+        return int(low)
+    return slice(int(low) if low else None, int(high) if high else None)
 
 
 def _class_named(text: str, names: list[str]) -> int | None:

@@ -278,9 +278,10 @@ def test_parse_target(text: str, index: Any, minus: int | None, output: str | No
         ("1.5", "is none of"),
         ("²", "is none of"),
         ("1-²", "is none of"),
-        ("boxes[]", r"'boxes\[\]': indices must be whole numbers, as in scores\[17,1\]"),
+        ("boxes[]", r"'boxes\[\]': indices must be whole numbers or ranges, as in scores\[17,1\]"),
         ("boxes[a]", "indices must be whole numbers"),
-        ("boxes[1:2]", "indices must be whole numbers"),
+        ("boxes[1:x]", "indices must be whole numbers"),
+        ("boxes[1]>high", "indices must be whole numbers"),
         ("boxes]", "is none of"),
     ],
 )
@@ -301,9 +302,27 @@ def test_without_labels_none_are_offered() -> None:
         (3, "3"),
         ([0, 1, 2], "one class per image"),
         (ox.Target.contrast(1, 2), "1 minus 2"),
-        (ox.Target(index=(4, 0), output="boxes"), "(4, 0) of 'boxes'"),
+        (ox.Target(index=(4, 0), output="boxes"), "[4, 0] of 'boxes'"),
+        (ox.Target(index=(slice(None), 1), output="scores", above=2), "[:, 1] of 'scores' above 2"),
         (ox.Target.box(1, (0, 0, 1, 1), (2, 2)), "1 over a region"),
     ],
 )
 def test_words_for_titles(target: Any, words: str) -> None:
     assert str(as_target(target, 3)) == words
+
+
+def test_ranges_and_thresholds_as_typed() -> None:
+    """What a detector's user types: all anchors whose second score is above 2."""
+    target = parse_target("scores[:,1]>2")
+    assert (target.output, target.above) == ("scores", 2.0)
+    values = np.array([[[9, 1], [0, 3], [0, 2.5]], [[0, 5], [0, 0], [0, 0]]], np.float32)
+    seeds = target.seeds(values)
+    expected = [[[0, 0], [0, 1], [0, 1]], [[0, 1], [0, 0], [0, 0]]]
+    np.testing.assert_array_equal(seeds.seed, expected)
+    assert seeds.scores.tolist() == [5.5, 5.0]
+    assert parse_target("scores[1:3,0]").index == (slice(1, 3), 0)
+
+
+def test_a_threshold_that_nothing_passes_is_refused() -> None:
+    with pytest.raises(TargetError, match="nothing that .* selects is above 9 in every image"):
+        ox.Target(index=(slice(None), 1), above=9).seeds(np.zeros((2, 3, 2), np.float32))

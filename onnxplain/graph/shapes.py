@@ -66,7 +66,7 @@ def _infer(
     except Exception as error:  # onnx raises its own C++ types; all mean the same to a user
         raise ModelError(f"the shapes of this graph contradict each other: {error}") from error
     infos = list(inferred.graph.value_info) + list(inferred.graph.output) + list(model.graph.input)
-    found = {}
+    found = {k: (dtype_to_onnx(v[which].dtype), v[which].shape) for k, v in values.items()}
     for info in infos:
         kind = info.type.tensor_type
         sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
