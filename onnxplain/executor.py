@@ -40,8 +40,8 @@ class Executor:
         self.threads = threads
         self._wanted = _available(device)
 
-    def session(self, model: bytes) -> Session:
-        """Make a session of a serialised ONNX model; raises ModelError if onnxruntime refuses it."""
+    def session(self, model: bytes | str) -> Session:
+        """Make a session of a serialised model, or of a file; raises ModelError if onnxruntime refuses it."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()

@@ -18,7 +18,7 @@ LAYERS = [
     {"program"},
     {"model"},
     {"methods"},
-    {"doctor", "explain"},
+    {"doctor", "explain", "verify"},
     {"cli", "__main__", "__init__"},
 ]
 HOMES = {

@@ -73,19 +73,29 @@ def inspect(
     all_layers: Annotated[
         bool, typer.Option("--all-layers", help="List every layer, not cuts only.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Also run it: forward against the file, gradient against differences."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether and how a model can be explained: ops, logit, layers, pre-processing."""
+    from onnxplain.cli.text import show_inspection, show_verification
     from onnxplain.doctor import inspect as examine
+    from onnxplain.verify import verify
 
-    found = examine(_load(model, "cpu", preprocess, labels, None))
+    loaded = _load(model, "cpu", preprocess, labels, None)
+    found = examine(loaded)
+    measured = verify(loaded) if check and found.ready else None
     if as_json:
-        print(json.dumps(found.to_dict(), indent=1))
+        more = {} if measured is None else {"verification": measured.to_dict()}
+        print(json.dumps({**found.to_dict(), **more}, indent=1))
     else:
-        from onnxplain.cli.text import show_inspection
-
         show_inspection(found, all_layers)
-    if not found.ready:
+        show_verification(measured)
+    if not found.ready or (measured is not None and not measured.ok):
         raise typer.Exit(2)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onnxplain.doctor import Inspection
     from onnxplain.explain import Explained
     from onnxplain.model import Model
+    from onnxplain.verify import Verification
 
 T = TypeVar("T")
 
@@ -85,3 +86,15 @@ def show_inspection(found: Inspection, all_layers: bool) -> None:
         print(f"  {marks} {layer.name}{' (default)' if layer.name == found.default_layer else ''}")
     if len(shown) < len(found.layers):
         print(f"  and {len(found.layers) - len(shown)} that are not cuts: --all-layers")
+
+
+def show_verification(measured: Verification | None) -> None:
+    """Print what --verify measured."""
+    if measured is None:
+        return
+    slope = "not checked: it is a surrogate, zero here, or not float32"
+    if measured.gradient is not None:
+        slope = f"{measured.gradient:.1e} relative error along itself against central differences"
+    print(f"\nverified: {'yes' if measured.ok else 'NO'}")
+    print(f"  forward: {measured.forward:.1e} relative difference from the file's own outputs")
+    print(f"  gradient: {slope}")
