@@ -7,24 +7,25 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.split import Pair
-from onnxplain.errors import ConfigError, InputError, LayerError, TargetError
+from onnxplain.errors import ConfigError, LayerError, TargetError
 from onnxplain.executor import Array, Device, Executor, Session, runtime_version
+from onnxplain.feeds import Feeds, check_feeds, choose_rows, input_spec
 from onnxplain.graph.canonical import import_graph
 from onnxplain.graph.export import to_bytes
-from onnxplain.graph.graph import Graph, Input, build
+from onnxplain.graph.graph import Graph, build
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
 from onnxplain.preprocess import (
     InputSpec,
     Preprocess,
-    check_array,
+    as_preprocess,
     find,
     find_labels,
     guess,
@@ -38,10 +39,11 @@ from onnxplain.version import __version__
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
+SIZES = 8
+"""Image sizes whose graphs and sessions are kept, for files that leave the size open."""
+
 BATCH = 16
 """Images run at once: activations of a batch stay in memory until its backward pass."""
-
-Feeds = dict[str, Array]
 
 
 def load(
@@ -63,7 +65,7 @@ def load(
     Raises ModelError (unusable file; UnsupportedOpError where an op is the reason), ConfigError (settings).
     """
     file = read_model(source)
-    given = _as_preprocess(preprocess)
+    given = None if preprocess is None else as_preprocess(preprocess)
     if isinstance(labels, str | Path):
         labels = read_labels(labels)
     with understanding(file.name):
@@ -126,7 +128,7 @@ class Model:
     @cached_property
     def spec(self) -> InputSpec:
         """The input to explain, as pre-processing needs it; an open size is -1."""
-        return _spec(self.graph.source, keep_open=True)
+        return input_spec(self.graph.source, keep_open=True)
 
     @cached_property
     def preprocess(self) -> Preprocess:
@@ -175,7 +177,7 @@ class Model:
         """
         spec = self.spec
         if any(s < 0 for s in spec.shape) and self.preprocess.size is None:
-            spec = _spec(self.graph.source, keep_open=False)  # the size the file leaves open
+            spec = input_spec(self.graph.source, keep_open=False)  # the size the file leaves open
         return read_images(images, spec, self.preprocess)
 
     def predict(self, x: Array | Mapping[str, Array]) -> Prediction:
@@ -206,21 +208,8 @@ class Model:
 
         A model of several inputs takes a mapping by name. Raises InputError.
         """
-        given = dict(x) if isinstance(x, Mapping) else {self.graph.source.name: x}
-        inputs = {i.name: i for i in self.graph.inputs}
-        for name in given:
-            if name not in inputs:
-                raise InputError(f"{self.name} has no input {name!r}; it has {', '.join(inputs)}")
-        missing = [name for name in inputs if name not in given]
-        if missing:
-            raise InputError(
-                f"{self.name} has {len(inputs)} inputs ({', '.join(inputs)}): give a mapping name -> array; "
-                f"{', '.join(missing)} is missing"
-            )
-        feeds = {k: _checked(np.asarray(v), inputs[k]) for k, v in given.items()}
-        counts = {len(v) for k, v in feeds.items() if inputs[k].per_image}
-        if len(counts) > 1:
-            raise InputError(f"the inputs hold different numbers of images: {sorted(counts)}")
+        given = x if isinstance(x, Mapping) else {self.graph.source.name: x}
+        feeds = check_feeds(given, self.graph.inputs, self.name)
         return self._at_size(feeds), feeds
 
     def batches(self, feeds: Feeds, size: int = BATCH) -> Iterator[Feeds]:
@@ -232,8 +221,7 @@ class Model:
 
     def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:
         """Return the feeds of some of the images; settings that all images share stay as they are."""
-        per_image = {i.name for i in self.graph.inputs if i.per_image}
-        return {k: v[chosen] if k in per_image else v for k, v in feeds.items()}
+        return choose_rows(feeds, chosen, self.graph.inputs)
 
     def values(self, feeds: Feeds, names: Sequence[str]) -> Feeds:
         """Run the model and return tensors by name (outputs, layers): one batch, unchecked."""
@@ -297,6 +285,8 @@ class Model:
                 twin.__dict__.pop("_tensors", None)
                 twin._init_state()
                 twin.graph = build(self._imported.copy(), (h, w))
+                while len(self._sizes) >= SIZES:
+                    del self._sizes[next(iter(self._sizes))]  # the oldest
                 self._sizes[size] = twin
             return self._sizes[size]
 
@@ -315,35 +305,3 @@ class Model:
 
         close = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=1)
         return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _checked(x: Array, wanted: Input) -> Array:
-    """Check what is fed to one input; raises InputError."""
-    if wanted.per_image:
-        return check_array(x, _spec(wanted, keep_open=True))
-    if x.shape != wanted.shape:
-        raise InputError(f"input {wanted.name!r}: has shape {x.shape}, wants {wanted.shape}")
-    if x.dtype.kind != wanted.dtype.kind:
-        raise InputError(f"input {wanted.name!r}: holds {x.dtype}, wants {wanted.dtype}")
-    return x.astype(wanted.dtype, copy=False)
-
-
-def _spec(source: Input, keep_open: bool) -> InputSpec:
-    """Describe an input for the pre-processing; -1 stands for a size that the file leaves open."""
-    sizes = tuple(int(s) for s in source.shape[1:])
-    if keep_open and source.open_size and source.axes is not None:
-        sizes = tuple(-1 if a in "HW" else s for a, s in zip(source.axes[1:], sizes, strict=True))
-    layout: Literal["NCHW", "NHWC"] = "NHWC" if source.axes == "NHWC" else "NCHW"
-    return InputSpec(source.name, sizes, source.dtype, layout)
-
-
-def _as_preprocess(given: Preprocess | str | Mapping[str, Any] | None) -> Preprocess | None:
-    if given is None or isinstance(given, Preprocess):
-        return given
-    if isinstance(given, Mapping):
-        return Preprocess.from_dict(given, "given")
-    if isinstance(given, str) and not given.endswith((".toml", ".json")):
-        return Preprocess.preset(given)
-    if isinstance(given, str | Path):
-        return Preprocess.from_file(given)
-    raise ConfigError(f"preprocess {given!r} is not a preset, a file, a mapping or a Preprocess")

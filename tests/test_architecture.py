@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "version", "files"},
     {"graph", "preprocess", "results", "executor", "target", "bundled"},
     {"backward", "render"},
-    {"program"},
+    {"program", "feeds"},
     {"model"},
     {"methods"},
     {"doctor", "explain", "verify"},

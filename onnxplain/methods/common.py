@@ -11,8 +11,9 @@ import numpy as np
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.errors import LayerError, TargetError
 from onnxplain.executor import Array
+from onnxplain.feeds import Feeds
 from onnxplain.graph.layers import Layer
-from onnxplain.model import Feeds, Model
+from onnxplain.model import Model
 from onnxplain.program import Linearized, Program
 from onnxplain.target import Classes, Seeds, Target, as_target, scores
 

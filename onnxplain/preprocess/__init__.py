@@ -18,7 +18,7 @@ from onnxplain.preprocess.pixels import (
     pixel_scale,
     read,
 )
-from onnxplain.preprocess.settings import PRESETS, Preprocess
+from onnxplain.preprocess.settings import PRESETS, Preprocess, as_preprocess
 from onnxplain.preprocess.sidecar import find, find_labels, guess, read_labels
 from onnxplain.preprocess.spec import InputSpec
 
@@ -27,6 +27,7 @@ __all__ = [
     "InputSpec",
     "Preprocess",
     "Source",
+    "as_preprocess",
     "check_array",
     "decode",
     "displayed",

@@ -167,6 +167,23 @@ class Preprocess:
             )
 
 
+def as_preprocess(given: Preprocess | str | Path | Mapping[str, Any]) -> Preprocess:
+    """Return settings given as such, as a preset's name, a .toml or .json file, or plain data.
+
+    Raises:
+        ConfigError: it is none of these, or what it holds is broken.
+    """
+    if isinstance(given, Preprocess):
+        return given
+    if isinstance(given, Mapping):
+        return Preprocess.from_dict(given, "given")
+    if isinstance(given, str) and not given.endswith((".toml", ".json")):
+        return Preprocess.preset(given)
+    if isinstance(given, str | Path):
+        return Preprocess.from_file(given)
+    raise ConfigError(f"preprocess {given!r} is not a preset, a file, a mapping or a Preprocess")
+
+
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a .toml or .json file into a dict; ConfigError when that fails."""
     path = Path(path)
