@@ -324,5 +324,5 @@ def test_ranges_and_thresholds_as_typed() -> None:
 
 
 def test_a_threshold_that_nothing_passes_is_refused() -> None:
-    with pytest.raises(TargetError, match="nothing that .* selects is above 9 in every image"):
+    with pytest.raises(TargetError, match=r"nothing that .* selects is above 9 in every image"):
         ox.Target(index=(slice(None), 1), above=9).seeds(np.zeros((2, 3, 2), np.float32))

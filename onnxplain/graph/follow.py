@@ -12,19 +12,19 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter, dtype_to_onnx
 
+from onnxplain.errors import ModelError
 from onnxplain.graph import shapes
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.fold import Array
+from onnxplain.graph.infer import SMALL, infer_node
 from onnxplain.graph.mixing import combined_axes
 
 FAR = 127
 """The second image count is 127 times the exported one: a prime that no layer's size equals."""
 
-_SMALL = 1 << 12  # constants up to this size steer shapes; weights do not
 Shape = tuple[int, ...]
 
 
@@ -95,7 +95,7 @@ class Walk:
         """Enter a constant, and return it."""
         for sizes in self.sizes:
             sizes[tensor.name] = (dtype_to_onnx(tensor.dtype), tuple(tensor.shape))
-        if prod(tensor.shape) <= _SMALL:
+        if prod(tensor.shape) <= SMALL:
             value = np.asarray(tensor.values)
             self.values[tensor.name] = (value, value)
         return tensor
@@ -147,25 +147,13 @@ class Walk:
         if node.op == "Constant" and "value" in node.attrs:  # may hold weights: do not copy them
             value = node.attrs["value"]
             return {node.outputs[0].name: (dtype_to_onnx(value.dtype), tuple(value.shape))}
-        infos, data = [], []
-        for name in sorted({x.name for x in node.inputs if not x.is_empty()}):
-            if name in self.values:
-                data.append(onnx.numpy_helper.from_array(self.values[name][which], name))
-            else:
-                infos.append(onnx.helper.make_tensor_value_info(name, *self.sizes[which][name]))
-        outputs = [onnx.helper.make_empty_tensor_value_info(y.name) for y in node.outputs if y.name]
-        graph = onnx.helper.make_graph(
-            [OnnxExporter.export_node(node)], "node", infos, outputs, data
-        )
-        opset = onnx.helper.make_opsetid("", self._opset)
-        model = onnx.helper.make_model(graph, opset_imports=[opset])
+        proto, values = OnnxExporter.export_node(node), shapes.steering(node, self.values, which)
         try:
-            inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-        except Exception as error:  # onnx raises its own C++ types; all mean the same here
-            reason = str(error).strip().splitlines()[-1].rsplit("] ", 1)[-1]
-            raise Pinned(node, f"fits only the exported number of images: {reason}") from error
-        typed = {y.name: _sizes(y.type.tensor_type) for y in inferred.graph.output}
-        return {name: sizes for name, sizes in typed.items() if sizes is not None}
+            found = infer_node(proto, self._opset, self.sizes[which], values)
+        except ModelError as error:
+            raise Pinned(node, f"fits only the exported number of images: {error}") from error
+        known = {k: (kind, [n for n in s if n is not None]) for k, (kind, s) in found.items() if s is not None}
+        return {k: (kind, tuple(s)) for k, (kind, s) in known.items() if len(s) == len(found[k][1] or ())}
 
     def _followed(self, node: gs.Node) -> bool:
         known = all(x.is_empty() or x.name in self.sizes[0] for x in node.inputs)
@@ -175,9 +163,9 @@ class Walk:
         """Note the outputs' values where all inputs' are known: shape arithmetic."""
         if not self._followed(node):
             return
-        pair = shapes._evaluate_pair(node, list(self.sizes), self.values, self._opset)
+        pair = shapes.evaluate_pair(node, list(self.sizes), self.values, self._opset)
         for y, a, b in zip(node.outputs, *pair or ((), ()), strict=False):
-            if a.size <= _SMALL:
+            if a.size <= SMALL:
                 self.values[y.name] = (a, b)
 
     def _locate(self, node: gs.Node, y: gs.Tensor) -> Images | None:
@@ -230,8 +218,3 @@ def branch(node: gs.Node, condition: bool) -> list[gs.Node]:
     node.outputs.clear()
     joints = [gs.Node("Identity", f"{node.name}.{y.name}", {}, [x], [y]) for x, y in pairs]
     return [*taken.nodes, *joints]
-
-
-def _sizes(kind: onnx.TypeProto.Tensor) -> tuple[int, Shape] | None:
-    known = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
-    return (kind.elem_type, tuple(d.dim_value for d in kind.shape.dim)) if known else None

@@ -16,6 +16,7 @@ from onnx import TensorProto
 from onnxplain.errors import UnsupportedOpError
 from onnxplain.graph.emit import Emitter, Tensor
 from onnxplain.graph.fusions import FUSIONS, Rewrite, Written, attributes, optional
+from onnxplain.graph.stored import STORED, stored
 
 Grid = tuple[Tensor, Tensor]  # scale and zero point
 
@@ -47,7 +48,7 @@ def _rewrite(op: Emitter, node: gs.Node, grids: dict[str, Grid], kept: set[str])
     if node.op == "MaxPool" and node.inputs[0].name in grids and len(node.outputs) == 1:
         grid = grids[node.inputs[0].name]  # the maximum is the same on either side
         return _q(op, op.MaxPool(_dq(op, node.inputs[0], *grid), **node.attrs), *grid)
-    table = STANDARD if node.domain in (None, "", "ai.onnx") else CONTRIB
+    table = STANDARD | STORED if node.domain in (None, "", "ai.onnx") else CONTRIB
     if node.op not in table or (table is CONTRIB and node.domain != "com.microsoft"):
         return None
     if node.attrs.get("channels_last", 0):
@@ -200,7 +201,11 @@ def _as_declared(op: Emitter, node: gs.Node, y: Tensor, kept: set[str]) -> Tenso
 
 
 def _dynamic(op: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """DynamicQuantizeLinear to uint8 (ONNX operator text); all-zero input gets scale 1 (onnxruntime)."""
+    """DynamicQuantizeLinear to uint8 (ONNX operator text); all-zero input gets scale 1 (onnxruntime).
+
+    What is quantised is divided by the scale here and multiplied by it later. The straight-through rule
+    holds the first fixed, so the second is held too: else pixels at the range's ends get a false gradient.
+    """
     zero, top = op.constant(0, np.float32), op.constant(255, np.float32)
     low = op.Min(op.ReduceMin(x, keepdims=0, dtype=_FLOAT32), zero)
     high = op.Max(op.ReduceMax(x, keepdims=0, dtype=_FLOAT32), zero)
@@ -208,7 +213,8 @@ def _dynamic(op: Emitter, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = op.Where(op.Equal(span, zero), op.constant(1.0, np.float32), op.Div(span, top))
     rounded = op.Round(op.Clip(op.Sub(zero, op.Div(low, scale)), zero, top))
     point = op.Cast(rounded, to=int(TensorProto.UINT8), dtype=np.dtype(np.uint8))
-    return _q(op, x, scale, point), scale, point
+    held = _dq(op, op.constant(1, np.uint8), scale)  # the same number; no signal passes it
+    return _q(op, x, held, point), held, point
 
 
 def _dynamic_linear(op: Emitter, node: gs.Node) -> Written:
@@ -232,6 +238,18 @@ def _plus(op: Emitter, y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else op.Add(y, bias)
 
 
+# --- onnxruntime's own spelling of the two ----------------------------------------------------------------
+def _quantize(op: Emitter, node: gs.Node) -> Tensor:
+    zero = optional(node, 2)
+    dtype = np.dtype(np.uint8) if zero is None else zero.dtype
+    return op.QuantizeLinear(*node.inputs, dtype=dtype, **attributes(node))
+
+
+def _dequantize(op: Emitter, node: gs.Node) -> Tensor:
+    dtype = node.inputs[1].dtype
+    return stored(op, node) or op.DequantizeLinear(*node.inputs, dtype=dtype, **attributes(node))
+
+
 _INTEGER_RESULT = {"ConvInteger", "MatMulInteger"}
 STANDARD: dict[str, Rewrite] = {
     "QLinearConv": _conv,
@@ -243,6 +261,8 @@ STANDARD: dict[str, Rewrite] = {
 """Operator -> what it means in float arithmetic (ONNX standard)."""
 
 CONTRIB: dict[str, Rewrite] = {
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
     "QLinearConv": _conv,
     "QGemm": _gemm,
     "QLinearAdd": _binary("Add"),

@@ -7,8 +7,8 @@ inferred for two concrete image counts: what agrees is a constant, what grows in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import onnx
@@ -16,12 +16,11 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter, dtype_to_onnx
 
-from onnxplain.errors import ModelError
 from onnxplain.graph.fold import Array, evaluate
+from onnxplain.graph.infer import SMALL, Sizes, Type, infer_node
 
 _COUNTS = (2, 3)  # any two different image counts
-_SMALL = 1 << 12  # constants up to this size take part in shape inference; weights need not
-Sizes = dict[str, tuple[int | None, ...]]
+Types = dict[str, Type]
 Pair = tuple[Array, Array]  # a value at each of the two image counts
 
 
@@ -33,13 +32,49 @@ def resolve(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> Non
     """
     for tensor in graph.inputs:
         tensor.shape = list(inputs[tensor.name])
+    types: tuple[Types, Types] = ({}, {})
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant):
+            for known in types:
+                known[tensor.name] = (dtype_to_onnx(tensor.dtype), tuple(tensor.shape))
+    for known, count in zip(types, _COUNTS, strict=True):
+        for x in graph.inputs:
+            sizes = tuple(at_count(s, count) for s in inputs[x.name])
+            known[x.name] = (dtype_to_onnx(x.dtype), sizes)
     values: dict[str, Pair] = {}
-    while True:
-        sizes = [_infer(graph, inputs, n, i, values) for i, n in enumerate(_COUNTS)]
-        if not _evaluate_all(graph, sizes, values):
-            break
-    _store_shapes(graph, sizes)
+    for node in graph.nodes:
+        _visit(node, types, values, graph.opset)
+    _store_shapes(graph, types)
     _store_values(graph, values)
+
+
+def _visit(
+    node: gs.Node, types: tuple[Types, Types], values: dict[str, Pair], opset: int
+) -> None:
+    """Note the values of a node's outputs where its inputs are known, else their types."""
+    pair = evaluate_pair(node, types, values, opset)
+    if pair is None:
+        proto = OnnxExporter.export_node(node)
+        for which, known in enumerate(types):
+            known.update(infer_node(proto, opset, known, steering(node, values, which)))
+        return
+    for y, *both in zip(node.outputs, *pair, strict=True):
+        if not y.is_empty():
+            values[y.name] = (both[0], both[1])
+            for known, value in zip(types, both, strict=True):
+                known[y.name] = (dtype_to_onnx(value.dtype), value.shape)
+
+
+def steering(node: gs.Node, values: Mapping[str, Pair], which: int) -> dict[str, Array]:
+    """Return the inputs of a node that are known and small, at one of the two counts."""
+    found = {}
+    for x in node.inputs:
+        if isinstance(x, gs.Constant) and prod(x.shape) > SMALL:
+            continue
+        pair = _pair(x, values)
+        if pair is not None and pair[which].size <= SMALL and pair[which].dtype.kind in "fiub":
+            found[x.name] = pair[which]
+    return found
 
 
 def join(a: int | None, b: int | None) -> int | str | None:
@@ -52,112 +87,32 @@ def join(a: int | None, b: int | None) -> int | str | None:
     return (f"{k}N" if k > 1 else "N") if rest == 0 and b == k * _COUNTS[1] else None
 
 
-def _infer(
-    graph: gs.Graph,
-    inputs: Mapping[str, tuple[int | str, ...]],
-    count: int,
-    which: int,
-    values: Mapping[str, Pair],
-) -> dict[str, tuple[int, tuple[int | None, ...]]]:
-    """Return element type and sizes by tensor name, for `count` images."""
-    model = _skeleton(graph, inputs, count, {k: v[which] for k, v in values.items()})
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:  # onnx raises its own C++ types; all mean the same to a user
-        raise ModelError(f"the shapes of this graph contradict each other: {error}") from error
-    infos = list(inferred.graph.value_info) + list(inferred.graph.output) + list(model.graph.input)
-    found = {k: (dtype_to_onnx(v[which].dtype), v[which].shape) for k, v in values.items()}
-    for info in infos:
-        kind = info.type.tensor_type
-        sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-        if kind.HasField("shape"):
-            found[info.name] = (kind.elem_type, sizes)
-        elif kind.elem_type:
-            found.setdefault(info.name, (kind.elem_type, (None,)))
-    return found
-
-
-def _skeleton(
-    graph: gs.Graph,
-    inputs: Mapping[str, tuple[int | str, ...]],
-    count: int,
-    values: Mapping[str, Array],
-) -> onnx.ModelProto:
-    """Export the graph with weights as typed inputs, so that inference costs nothing for large ones."""
-    make = onnx.helper.make_tensor_value_info
-    infos, initializers = [], []
-    for tensor in graph.inputs:
-        sizes = [at_count(s, count) for s in inputs[tensor.name]]
-        infos.append(make(tensor.name, dtype_to_onnx(tensor.dtype), sizes))
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant):
-            if tensor.values.size <= _SMALL:
-                initializers.append(OnnxExporter.export_tensor_proto(tensor))
-            else:
-                infos.append(make(tensor.name, dtype_to_onnx(tensor.dtype), list(tensor.shape)))
-    initializers += [onnx.numpy_helper.from_array(v, k) for k, v in values.items()]
-    nodes = [
-        OnnxExporter.export_node(n)
-        for n in graph.nodes
-        if not any(y.name in values for y in n.outputs)
-    ]
-    outputs = [onnx.helper.make_empty_tensor_value_info(t.name) for t in graph.outputs]
-    proto = onnx.helper.make_graph(nodes, "skeleton", infos, outputs, initializers)
-    opsets = [onnx.helper.make_opsetid("", graph.opset)]
-    opsets += [o for o in graph.import_domains or [] if o.domain not in ("", "ai.onnx")]
-    return onnx.helper.make_model(proto, opset_imports=opsets)
-
-
 def at_count(size: int | str, count: int) -> int:
     """Return a symbolic size ("N", "12N" or a number) at `count` images."""
     return int(size[:-1] or 1) * count if isinstance(size, str) else size
 
 
-def _evaluate_all(graph: gs.Graph, sizes: list[Any], values: dict[str, Pair]) -> bool:
-    """Evaluate every node whose inputs are known at both counts; return whether any was new."""
-    known = len(values)
-    for node in graph.nodes:
-        if all(y.name in values for y in node.outputs) or not node.outputs:
-            continue
-        pair = _evaluate_pair(node, sizes, values, graph.opset)
-        if pair is not None:
-            for y, a, b in zip(node.outputs, *pair, strict=True):
-                if not y.is_empty():
-                    values[y.name] = (a, b)
-    return len(values) > known
-
-
-def _evaluate_pair(
-    node: gs.Node, sizes: list[Any], values: dict[str, Pair], opset: int
+def evaluate_pair(
+    node: gs.Node, types: Sequence[Types], values: Mapping[str, Pair], opset: int
 ) -> tuple[list[Array], list[Array]] | None:
+    """Return the node's outputs at the two counts, or None where they depend on the model's input."""
     if node.op in ("Shape", "Size"):
-        shapes = [_shape_of(node.inputs[0], s) for s in sizes]
-        known = [tuple(n for n in shape if n is not None) for shape in shapes]
-        if any(len(k) < len(shape) for k, shape in zip(known, shapes, strict=True)):
-            return None
-        a, b = (_shape_op(node, shape) for shape in known)
-        return [a], [b]
+        a, b = (_shape_op(node, known.get(node.inputs[0].name, (0, None))[1]) for known in types)
+        return None if a is None or b is None else ([a], [b])
     if node.op == "DequantizeLinear":
         return None  # onnxruntime must keep seeing quantised weights
-    pairs = [_pair(x, values) for x in node.inputs]
-    if any(p is None and not x.is_empty() for p, x in zip(pairs, node.inputs, strict=True)):
+    if not all(isinstance(x, gs.Constant) or x.is_empty() or x.name in values for x in node.inputs):
         return None
+    pairs = [_pair(x, values) for x in node.inputs]
     first = evaluate(node, [None if p is None else p[0] for p in pairs], opset)
     if first is None:
         return None
     if all(p is None or p[0] is p[1] for p in pairs):
         return first, first
-    if sum(y.size for y in first) > _SMALL:
+    if sum(y.size for y in first) > SMALL:
         return None  # a large tensor that depends on the image count: let the runtime make it
     second = evaluate(node, [None if p is None else p[1] for p in pairs], opset)
     return None if second is None else (first, second)
-
-
-def _shape_of(tensor: gs.Tensor, sizes: Any) -> tuple[int | None, ...]:
-    if isinstance(tensor, gs.Constant):
-        return tuple(tensor.shape)
-    found: tuple[int | None, ...] = sizes.get(tensor.name, (0, (None,)))[1]
-    return found
 
 
 def _pair(tensor: gs.Tensor, values: Mapping[str, Pair]) -> Pair | None:
@@ -167,21 +122,24 @@ def _pair(tensor: gs.Tensor, values: Mapping[str, Pair]) -> Pair | None:
     return values.get(tensor.name)
 
 
-def _shape_op(node: gs.Node, shape: tuple[int, ...]) -> Array:
+def _shape_op(node: gs.Node, shape: Sizes | None) -> Array | None:
+    known = [size for size in shape or () if size is not None]
+    if shape is None or len(known) < len(shape):
+        return None
     if node.op == "Size":
-        return np.asarray(np.prod(shape, dtype=np.int64))
-    start, end = node.attrs.get("start", 0), node.attrs.get("end", len(shape))
-    return np.asarray(shape[start:end], dtype=np.int64)
+        return np.asarray(np.prod(known, dtype=np.int64))
+    start, end = node.attrs.get("start", 0), node.attrs.get("end", len(known))
+    return np.asarray(known[start:end], dtype=np.int64)
 
 
-def _store_shapes(graph: gs.Graph, sizes: list[Any]) -> None:
+def _store_shapes(graph: gs.Graph, types: Sequence[Types]) -> None:
     for name, tensor in graph.tensors().items():
-        if isinstance(tensor, gs.Constant) or not all(name in s for s in sizes):
+        if isinstance(tensor, gs.Constant) or not all(name in known for known in types):
             continue
-        (kind, a), (_, b) = (s[name] for s in sizes)
+        (kind, a), (_, b) = (known[name] for known in types)
         if kind != TensorProto.UNDEFINED:
             tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
-        if len(a) == len(b) and a != (None,):
+        if a is not None and b is not None and len(a) == len(b):
             tensor.shape = [join(m, n) for m, n in zip(a, b, strict=True)]
 
 

@@ -142,3 +142,18 @@ def test_other_quantisation_is_refused(body: str, arrays: dict[str, np.ndarray])
     case = Case("", body, {"x": (4,)}, (4,), initializers=arrays, opset=21)
     with pytest.raises(UnsupportedOpError, match=r"Linear \(node .*not implemented"):
         make_program(case)
+
+
+def test_dynamic_scale_outside_integer_arithmetic_is_held_fixed_too(
+    rng: np.random.Generator,
+) -> None:
+    """Through the scale, the pixels at the ends of the range would get a gradient of their own."""
+    w = rng.integers(-9, 9, (10, 3)).astype(np.int8)
+    body = """q, s, z = DynamicQuantizeLinear(x) c = MatMulInteger(q, w, z) f = Cast<to = 1>(c)
+              y = Mul(f, s)"""
+    case = Case("", body, {"x": (10,)}, (3,), initializers={"w": w})
+    graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", 10)})
+    x, seed = _draw(rng, (1, 10))[0], rng.normal(size=(1, 3)).astype(np.float32)
+    linearized = Program(Pair(graph, ["y"], ["x"], VJP), Executor("cpu")).forward({"x": x})
+    found = linearized.backward({"y": seed})["x"]
+    np.testing.assert_allclose(found, seed @ w.T, rtol=1e-5)

@@ -170,6 +170,16 @@ CASES: dict[tuple[str, str], tuple[tuple[int, ...], str, dict[str, Array], float
         {},
         0,
     ),
+    **{
+        (op, "of onnxruntime's domain"): (
+            IMAGES,
+            "a = com.microsoft.QuantizeLinear<axis = 1>(x, s, z) "
+            "y = com.microsoft.DequantizeLinear<axis = 1>(a, s, z)",
+            {"s": steps(4), "z": whole(4)},
+            0,
+        )
+        for op in ("QuantizeLinear", "DequantizeLinear")
+    },
     ("DynamicQuantizeMatMul", ""): (
         ROWS,
         "y = com.microsoft.DynamicQuantizeMatMul(x, w, s, z, b)",

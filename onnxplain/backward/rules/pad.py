@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxplain.backward.context import Context
-from onnxplain.backward.rules.shape import plain_axis, spread
+from onnxplain.backward.rules.shape import pad_axes, plain_axis, spread
 from onnxplain.backward.table import VJP
 
 
@@ -19,13 +19,13 @@ def pad(c: Context, g: gs.Tensor) -> gs.Tensor:
     pads = dict(zip(axes, c.const(1).reshape(2, -1).T.tolist(), strict=True))
     pads = {plain_axis(c, a, x): sides for a, sides in pads.items() if any(sides)}
     if mode == "constant":
-        ends = [-p for p in (*(b for b, _ in pads.values()), *(a for _, a in pads.values()))]
-        return c.op.Pad(g, ends, None, list(pads)) if pads else g
+        cut = {axis: (-before, -after) for axis, (before, after) in pads.items()}
+        return pad_axes(c, g, rank, cut) if cut else g
     for axis, (before, after) in pads.items():
         if min(before, after) < 0:
             raise c.refuse(f"mode {mode!r} with negative pads is not supported")
         size = int(c.shape(x)[axis])
-        g = spread(c, g, axis, np.pad(np.arange(size), (before, after), mode), size)
+        g = spread(c, g, axis, np.pad(np.arange(size), (before, after), mode), c.shape(x))
     return g
 
 

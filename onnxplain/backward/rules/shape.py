@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx_graphsurgeon import Tensor
 
-from onnxplain.backward.context import Context
+from onnxplain.backward.context import Context, Shape
 from onnxplain.backward.table import VJP
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -45,23 +46,36 @@ def zeros_like(c: Context, g: Tensor, tensor: Tensor) -> Tensor:
     return c.op.Expand(c.op.constant(0, g.dtype), c.op.Concat(*sizes, axis=0))
 
 
-def spread(c: Context, g: Tensor, axis: int, indices: Indices, size: int) -> Tensor:
-    """Transpose `take(x, indices, axis)`: element i of `g` adds to place indices[i] of `size`.
+def pad_axes(c: Context, g: Tensor, rank: int, sides: Mapping[int, Sequence[int]]) -> Tensor:
+    """Pad `g`, which has `rank` axes, with zeros: (before, after) by axis; negative sides cut off.
+
+    All axes are written down: onnxruntime (1.31) moves a Transpose past a Pad with an `axes` input as if
+    `pads` held all axes, and then fails.
+    """
+    pads = np.zeros((2, rank), np.int64)
+    for axis, side in sides.items():
+        pads[:, axis] = side
+    padded: Tensor = c.op.Pad(g, pads.ravel())
+    return padded
+
+
+def spread(c: Context, g: Tensor, axis: int, indices: Indices, shape: Shape) -> Tensor:
+    """Transpose `take(x, indices, axis)`, x of `shape`: element i of `g` adds to place indices[i].
 
     A run of neighbours is a Pad. Otherwise a zero is appended to `g` and every place gathers what
     lands there: fast everywhere, which scattering is not.
     """
-    op, n = c.op, len(indices)
+    op, n, size, rank = c.op, len(indices), int(shape[axis]), len(shape)
     if n and np.array_equal(indices, np.arange(indices[0], indices[0] + n)):
         if n == size:
             return g
-        return op.Pad(g, [indices[0], size - indices[0] - n], None, [axis])
+        return pad_axes(c, g, rank, {axis: (indices[0], size - indices[0] - n)})
     landing: list[list[int]] = [[] for _ in range(size)]
     for source, place in enumerate(indices):
         landing[place].append(source)
     most = max(map(len, landing), default=1)
     sources = np.array([some + [n] * (most - len(some)) for some in landing], dtype=np.int64)
-    padded = op.Pad(g, [0, 1], None, [axis])
+    padded = pad_axes(c, g, rank, {axis: (0, 1)})
     if most == 1:
         return op.Gather(padded, sources[:, 0], axis=axis)
     return op.ReduceSum(op.Gather(padded, sources, axis=axis), [axis + 1], keepdims=0)
@@ -122,7 +136,7 @@ def split(c: Context, *signals: Tensor | None) -> Tensor:
     sizes = [int(c.shape(y)[axis]) for y in c.y]
     places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     parts = [
-        spread(c, g, axis, at, sum(sizes))
+        spread(c, g, axis, at, c.shape(c.x[0]))
         for g, at in zip(signals, places, strict=True)
         if g is not None
     ]
@@ -142,7 +156,7 @@ def slice_(c: Context, g: Tensor) -> Tensor:
         if isinstance(size, str) and picked[axis] == size and step == 1:
             continue  # all images
         at = plain_axis(c, int(axis), c.x[0])
-        g = spread(c, g, at, np.arange(size)[start:end:step], int(size))
+        g = spread(c, g, at, np.arange(size)[start:end:step], shape)
     return g
 
 
@@ -154,8 +168,7 @@ def gather(c: Context, g: Tensor) -> Tensor:
     if indices.ndim != 1:
         sizes = [*shape[:axis], indices.size, *shape[axis + 1 :]]
         g = c.op.Reshape(g, [-1 if isinstance(s, str) else s for s in sizes])
-    size = int(shape[axis])
-    return spread(c, g, axis, indices.reshape(-1) % size, size)
+    return spread(c, g, axis, indices.reshape(-1) % int(shape[axis]), shape)
 
 
 @VJP.on("GatherElements")
@@ -175,7 +188,7 @@ def gather_nd(c: Context, g: Tensor) -> Tensor:
     places = np.ravel_multi_index(tuple(np.moveaxis(indices % merged, -1, 0)), merged).reshape(-1)
     rest = [-1 if isinstance(s, str) else s for s in shape[len(merged) :]]
     g = c.op.Reshape(g, [places.size, *rest])
-    return c.reshape_like(spread(c, g, 0, places, int(np.prod(merged))), c.x[0])
+    return c.reshape_like(spread(c, g, 0, places, (int(np.prod(merged)), *rest)), c.x[0])
 
 
 @VJP.on("ScatterElements")
