@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnxplain.errors import ConfigError, InputError, ModelError
+from onnxplain.errors import ConfigError, ModelError
 
 Device = Literal["auto", "cpu", "cuda"]
 Array = np.ndarray[Any, Any]
@@ -40,13 +40,18 @@ class Executor:
         self.threads = threads
         self._wanted = _available(device)
 
-    def session(self, model: bytes | str) -> Session:
-        """Make a session of a serialised model, or of a file; raises ModelError if onnxruntime refuses it."""
+    def session(self, model: bytes | str, optimize: bool = True) -> Session:
+        """Make a session of a serialised model, or of a file; raises ModelError if onnxruntime refuses it.
+
+        `optimize` lets onnxruntime fuse operators, which takes time in proportion to nodes x outputs.
+        """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its warnings would land on the user's terminal
         options.enable_mem_pattern = False  # batch sizes vary between calls
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         try:
@@ -81,7 +86,7 @@ class Session:
     def run(self, feeds: Mapping[str, Value], keep: Sequence[str] = ()) -> dict[str, Value]:
         """Return all outputs by name; those in `keep` stay on the device as OrtValues (on CUDA).
 
-        Raises InputError when onnxruntime rejects the feeds (wrong shape or type).
+        Raises ModelError when onnxruntime fails; feeds are checked before they come here.
         """
         used = {k: v for k, v in feeds.items() if k in self.inputs}
         try:
@@ -89,9 +94,7 @@ class Session:
                 return self._run_on_device(used, set(keep))
             results = self._session.run(self.outputs, used)
         except Exception as error:  # onnxruntime raises a family of pybind11 types
-            raise InputError(
-                f"onnxruntime could not run this input: {_first_line(error)}"
-            ) from error
+            raise ModelError(f"onnxruntime failed on this model: {_first_line(error)}") from error
         return dict(zip(self.outputs, results, strict=True))
 
     def _run_on_device(self, feeds: Mapping[str, Value], keep: set[str]) -> dict[str, Value]:
