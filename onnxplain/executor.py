@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 Value = Any
 """A NumPy array, or an onnxruntime OrtValue that stays on the device."""
 
+# It moves the amounts of a Pad into the pooling behind it, which then refuses those above its kernel.
+_DISABLED = ["Pad_Fusion"]
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
@@ -55,7 +57,9 @@ class Executor:
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         try:
-            session = ort.InferenceSession(model, options, providers=self._wanted)
+            session = ort.InferenceSession(
+                model, options, providers=self._wanted, disabled_optimizers=_DISABLED
+            )
         except Exception as error:  # onnxruntime raises a family of pybind11 types
             raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error
         return Session(session)

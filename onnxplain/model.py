@@ -123,7 +123,8 @@ class Model:
     def classes(self) -> int | None:
         """Number of classes, where the logit is [N, C]."""
         shape = self._tensors[self.graph.logit.tensor].shape
-        return int(shape[1]) if shape is not None and len(shape) == 2 else None
+        known = shape is not None and len(shape) == 2 and isinstance(shape[1], int)
+        return int(shape[1]) if known else None
 
     @cached_property
     def spec(self) -> InputSpec:

@@ -13,6 +13,9 @@ from onnxplain.errors import InputError
 from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
 
+MANY_RESIDUALS = 2000
+"""Above it onnxruntime's optimiser, which looks up every node among all outputs, costs more than it gains."""
+
 
 class Program:
     """Forward and backward of `outputs` with respect to `wrt` under one rule table.
@@ -33,7 +36,8 @@ class Program:
     @cached_property
     def forward_session(self) -> Session:
         """The session of the forward part; it tells the providers really used."""
-        return self._executor.session(self.pair.forward())
+        few = len(self.pair.residuals) <= MANY_RESIDUALS
+        return self._executor.session(self.pair.forward(), optimize=few)
 
     @cached_property
     def _backward_session(self) -> Session:

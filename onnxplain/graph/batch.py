@@ -33,7 +33,8 @@ def free(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> None:
         images = walk.images.get(tensor.name)
         if images and walk.size(tensor)[images.axis] != walk.base:
             raise Pinned(tensor.inputs[0], f"leaves output {tensor.name!r} no axis of images")
-        tensor.shape = None  # what the file declared may be pinned
+        if isinstance(tensor, gs.Variable):
+            tensor.shape = None  # what the file declared may be pinned
 
 
 def _reshape(walk: Walk, node: gs.Node) -> Images | None:

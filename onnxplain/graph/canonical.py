@@ -155,6 +155,8 @@ def _batch_normalization(op: Emitter, node: gs.Node) -> gs.Tensor | None:
 
 def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
     """Replace auto_pad and output_shape by pads; write down kernels that some exporters leave out."""
+    if any(x.shape is None for x in node.inputs[: 2 if node.op.startswith("Conv") else 1]):
+        raise UnsupportedOpError(node.op, node.name, "the shapes of its inputs are not known")
     mode = node.attrs.pop("auto_pad", "NOTSET")
     wanted = node.attrs.pop("output_shape", None)
     rank = len(node.inputs[0].shape) - 2

@@ -10,6 +10,8 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxplain.errors import ModelError
+
 Array = np.ndarray[Any, Any]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
@@ -60,7 +62,10 @@ def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1)
     centred = x.astype(np.float32)
     if zero is not None:
         centred -= zero.astype(np.float32).reshape(shape if zero.size > 1 else ())
-    return np.asarray(centred * factor, dtype=scale.dtype)
+    with np.errstate(
+        all="ignore"
+    ):  # whoever feeds the model hears of NaN and infinity from its results
+        return np.asarray(centred * factor, dtype=scale.dtype)
 
 
 def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[Array]:
@@ -76,12 +81,17 @@ def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) ->
         [proto], "fold", [value(k) for k in feeds], [value(y) for y in proto.output if y]
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    with np.errstate(all="ignore"):  # infinities in masks are legitimate constants
-        results = iter(ReferenceEvaluator(model).run(None, feeds))
+    try:
+        with np.errstate(all="ignore"):  # infinities in masks are legitimate constants
+            results = iter(ReferenceEvaluator(model).run(None, feeds))
+    except Exception as error:  # the reference kernels trust their inputs and raise anything
+        raise ModelError(f"{node.op} (node {node.name!r}) cannot be computed: {error}") from error
     return [np.asarray(next(results)) if y else np.zeros(0) for y in proto.output]
 
 
 def _constant_attribute(node: gs.Node) -> Array:
+    if len(node.attrs) != 1:
+        raise ModelError(f"Constant (node {node.name!r}) must have one value")
     ((name, value),) = node.attrs.items()
     if isinstance(value, gs.Constant):
         return np.asarray(value.values)
@@ -107,8 +117,8 @@ def _grows_too_large(node: gs.Node, inputs: Sequence[Array | None]) -> bool:
     if node.op in ("Expand", "Tile"):
         return bool(given[1].prod() * given[0].size > MAX_FOLDED)
     if node.op == "Range":
-        start, limit, delta = given
-        return bool(delta == 0 or (limit - start) / delta > MAX_FOLDED)
+        start, limit, delta = (float(x.item()) if x.size == 1 else 0.0 for x in given)
+        return delta == 0 or not (limit - start) / delta <= MAX_FOLDED
     return False
 
 

@@ -19,7 +19,7 @@ from onnxplain.errors import ModelError
 from onnxplain.graph import shapes
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.fold import Array
-from onnxplain.graph.infer import SMALL, infer_node
+from onnxplain.graph.infer import SMALL, fully_known, infer_node
 from onnxplain.graph.mixing import combined_axes
 
 FAR = 127
@@ -149,11 +149,9 @@ class Walk:
             return {node.outputs[0].name: (dtype_to_onnx(value.dtype), tuple(value.shape))}
         proto, values = OnnxExporter.export_node(node), shapes.steering(node, self.values, which)
         try:
-            found = infer_node(proto, self._opset, self.sizes[which], values)
+            return fully_known(infer_node(proto, self._opset, self.sizes[which], values))
         except ModelError as error:
             raise Pinned(node, f"fits only the exported number of images: {error}") from error
-        known = {k: (kind, [n for n in s if n is not None]) for k, (kind, s) in found.items() if s is not None}
-        return {k: (kind, tuple(s)) for k, (kind, s) in known.items() if len(s) == len(found[k][1] or ())}
 
     def _followed(self, node: gs.Node) -> bool:
         known = all(x.is_empty() or x.name in self.sizes[0] for x in node.inputs)
@@ -214,6 +212,8 @@ def exported_count(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]])
 def branch(node: gs.Node, condition: bool) -> list[gs.Node]:
     """Return the nodes of the branch that an If takes; they produce the If's outputs from now on."""
     taken = node.attrs["then_branch" if condition else "else_branch"]
+    if len(taken.outputs) != len(node.outputs):
+        raise ModelError(f"If (node {node.name!r}): its branch has {len(taken.outputs)} outputs")
     pairs = list(zip(taken.outputs, node.outputs, strict=True))
     node.outputs.clear()
     joints = [gs.Node("Identity", f"{node.name}.{y.name}", {}, [x], [y]) for x, y in pairs]

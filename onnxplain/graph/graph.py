@@ -73,11 +73,13 @@ def build(imported: gs.Graph, size: tuple[int, int] | None = None) -> Graph:
         raise ModelError("the model has no input: nothing to explain with respect to")
     free = any(t.shape and not isinstance(t.shape[0], int) for t in imported.inputs)
     inputs = tuple(_describe(t, size, free) for t in imported.inputs)
+    source = choose_source(inputs)
+    if not source.per_image:
+        raise ModelError(f"input {source.name!r} has no axis of images: export the model with one")
     shapes: InputShapes = {i.name: i.shape for i in inputs}
     nodes, pinned = canonicalize(imported, shapes)
     logits = find_logits(nodes)
     logit = logits[0]
-    source = choose_source(inputs)
     layers = find_layers(nodes, source.name, logit.tensor, source.axes)
     default, why = choose_default(nodes, layers, logit.tensor)
     return Graph(nodes, inputs, source, logits, layers, default, why, pinned)
@@ -94,6 +96,8 @@ def _describe(tensor: gs.Tensor, size: tuple[int, int] | None, free: bool) -> In
     """Describe an input; `free` says that some input leaves the number of images open."""
     if tensor.shape is None or tensor.dtype is None:
         raise ModelError(f"input {tensor.name!r} declares no shape: export the model with shapes")
+    if isinstance(tensor.dtype, int) or np.dtype(tensor.dtype).kind not in "fiub":
+        raise ModelError(f"input {tensor.name!r} holds strings or numbers that NumPy does not have")
     declared = [s if isinstance(s, int) and s > 0 else None for s in tensor.shape]
     if not declared or (declared[0] is not None and (free or len(declared) < 2)):
         return Input(tensor.name, np.dtype(tensor.dtype), _whole(tensor, declared), None, False)

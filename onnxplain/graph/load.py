@@ -20,6 +20,7 @@ from onnx import external_data_helper
 from onnxplain.errors import ModelError, OnnxplainError
 
 Source = str | Path | bytes | onnx.ModelProto
+_MOST_AXES = 64  # of a NumPy array
 _EXTERNAL = onnx.TensorProto.EXTERNAL
 
 
@@ -155,6 +156,8 @@ def _check_header(tensor: onnx.TensorProto, name: str) -> None:
     """Refuse a header that claims more than the file holds, before anyone allocates it."""
     if any(d < 0 for d in tensor.dims):
         raise ModelError(f"{name}: tensor {tensor.name!r} has a negative size")
+    if len(tensor.dims) > _MOST_AXES:
+        raise ModelError(f"{name}: tensor {tensor.name!r} has {len(tensor.dims)} axes")
     claimed = _byte_size(tensor)
     if tensor.HasField("raw_data") and claimed and claimed != len(tensor.raw_data):
         raise ModelError(

@@ -60,9 +60,9 @@ def find_logits(graph: gs.Graph) -> tuple[Logit, ...]:
     first; [N, C, 1, 1] is flattened to [N, C] by a Reshape added to the graph.
     Raises ModelError when no output depends on the input.
     """
-    outputs = [t for t in graph.outputs if len(t.inputs) == 1]
+    outputs = [t for t in graph.outputs if len(t.inputs) == 1 and 0 not in (t.shape or ())]
     if not outputs:
-        raise ModelError("no output of this model depends on its input")
+        raise ModelError("every output of this model is constant or empty: nothing to explain")
     logits = [_logit_of(graph, t) for t in outputs]
 
     def rank(i: int) -> tuple[bool, bool, int]:
@@ -138,6 +138,7 @@ def _as_rows(graph: gs.Graph, tensor: gs.Tensor) -> gs.Tensor:
         return tensor
     emitter = Emitter("logit")
     rows = emitter.Reshape(tensor, [-1, int(np.prod(shape[1:]))])
-    rows.name, rows.shape = f"{tensor.name}.rows", [shape[0], int(np.prod(shape[1:]))]
+    images = shape[0] if shape else 1
+    rows.name, rows.shape = f"{tensor.name}.rows", [images, int(np.prod(shape[1:]))]
     graph.nodes.extend(emitter.nodes)
     return rows

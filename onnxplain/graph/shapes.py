@@ -16,10 +16,12 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter, dtype_to_onnx
 
+from onnxplain.errors import ModelError
 from onnxplain.graph.fold import Array, evaluate
 from onnxplain.graph.infer import SMALL, Sizes, Type, infer_node
 
 _COUNTS = (2, 3)  # any two different image counts
+_LARGEST = (1 << 31) - 1  # no layer has an axis of so many elements
 Types = dict[str, Type]
 Pair = tuple[Array, Array]  # a value at each of the two image counts
 
@@ -48,9 +50,7 @@ def resolve(graph: gs.Graph, inputs: Mapping[str, tuple[int | str, ...]]) -> Non
     _store_values(graph, values)
 
 
-def _visit(
-    node: gs.Node, types: tuple[Types, Types], values: dict[str, Pair], opset: int
-) -> None:
+def _visit(node: gs.Node, types: tuple[Types, Types], values: dict[str, Pair], opset: int) -> None:
     """Note the values of a node's outputs where its inputs are known, else their types."""
     pair = evaluate_pair(node, types, values, opset)
     if pair is None:
@@ -139,6 +139,8 @@ def _store_shapes(graph: gs.Graph, types: Sequence[Types]) -> None:
         (kind, a), (_, b) = (known[name] for known in types)
         if kind != TensorProto.UNDEFINED:
             tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        if max((n or 0 for n in a or ()), default=0) > _LARGEST:
+            raise ModelError(f"tensor {name!r} would have sizes {list(a or ())}")
         if a is not None and b is not None and len(a) == len(b):
             tensor.shape = [join(m, n) for m, n in zip(a, b, strict=True)]
 

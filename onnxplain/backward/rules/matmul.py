@@ -15,7 +15,7 @@ from onnxplain.backward.table import VJP
 def gemm(c: Context, g: Tensor) -> list[Tensor | None]:
     """Differentiate alpha A' B' + beta C, where ' transposes as transA and transB say."""
     alpha, beta = c.attr("alpha", 1.0), c.attr("beta", 1.0)
-    ta, tb = c.attr("transA", 0), c.attr("transB", 0)
+    ta, tb = (int(c.attr(name, 0) != 0) for name in ("transA", "transB"))
     (a, b), y = c.x[:2], c.y[0]
 
     def product(p: Tensor, q: Tensor, transp: int, transq: int) -> Tensor:
@@ -108,6 +108,8 @@ def _labels(c: Context) -> tuple[list[str], str]:
     equation = str(c.attr("equation")).replace(" ", "")
     left, arrow, result = equation.partition("->")
     terms = left.split(",")
+    if len(terms) != len(c.x):
+        raise c.refuse(f"its equation has {len(terms)} terms for {len(c.x)} inputs")
     spare = "".join(sorted(set(string.ascii_letters) - set(equation)))
     ranks = [len(c.shape(x)) - len(t) + 3 for x, t in zip(c.x, terms, strict=True) if "..." in t]
     dots = spare[: max(ranks, default=0)]

@@ -22,6 +22,8 @@ def pad(c: Context, g: gs.Tensor) -> gs.Tensor:
         cut = {axis: (-before, -after) for axis, (before, after) in pads.items()}
         return pad_axes(c, g, rank, cut) if cut else g
     for axis, (before, after) in pads.items():
+        if mode not in ("reflect", "edge", "wrap"):
+            raise c.refuse(f"mode {mode!r} does not exist")
         if min(before, after) < 0:
             raise c.refuse(f"mode {mode!r} with negative pads is not supported")
         size = int(c.shape(x)[axis])

@@ -49,6 +49,8 @@ def _matrices(c: Context) -> dict[int, Array]:
             continue
         if isinstance(n, str) or isinstance(m, str):
             raise c.refuse("it resizes along the axis of images")
+        if n * m > _LARGEST:
+            raise c.refuse(f"it resizes an axis of {n} to {m}")
         found[axis] = interpolation(c, n, m, scale)
     return found
 

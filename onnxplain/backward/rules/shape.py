@@ -19,6 +19,8 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 def plain_axis(c: Context, axis: int, tensor: Tensor) -> int:
     """Return `axis` of `tensor` from the front; raises UnsupportedOpError for the image axis."""
     shape = c.shape(tensor)
+    if not -len(shape) <= axis < len(shape):
+        raise c.refuse(f"its axis {axis} does not exist in {tensor.name!r} of {len(shape)} axes")
     if isinstance(shape[axis], str):
         raise c.refuse("it mixes the images of a batch")
     return axis % len(shape)
@@ -74,7 +76,8 @@ def spread(c: Context, g: Tensor, axis: int, indices: Indices, shape: Shape) -> 
     for source, place in enumerate(indices):
         landing[place].append(source)
     most = max(map(len, landing), default=1)
-    sources = np.array([some + [n] * (most - len(some)) for some in landing], dtype=np.int64)
+    padded_landing = [some + [n] * (most - len(some)) for some in landing]
+    sources = np.array(padded_landing, dtype=np.int64).reshape(size, most)
     padded = pad_axes(c, g, rank, {axis: (0, 1)})
     if most == 1:
         return op.Gather(padded, sources[:, 0], axis=axis)
@@ -148,7 +151,7 @@ def split(c: Context, *signals: Tensor | None) -> Tensor:
 def slice_(c: Context, g: Tensor) -> Tensor:
     """Put the elements back between zeros, one axis after the other."""
     shape, picked = c.shape(c.x[0]), c.shape(c.y[0])
-    starts, ends = c.const(1), c.const(2)
+    starts, ends = c.const(1).ravel(), c.const(2).ravel()
     axes = c.const(3) if c.has(3) else np.arange(len(starts))
     steps = c.const(4) if c.has(4) else np.ones_like(starts)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
