@@ -114,7 +114,10 @@ class Pair:
     def _from_wrt(self, results: list[gs.Tensor]) -> bytes:
         above = needed(self._graph.nodes, self.wrt)
         feeding = {x.name for node in above for x in reads(node)} | set(self.wrt)
-        if feeding & set(self.beside):
+        tail = needed(self._graph.nodes, self.outputs, stop=self.wrt)
+        # Reading an input's shape alone (to count the images) is no path around the layer.
+        read = {x.name for n in tail if n.op not in ("Shape", "Size") for x in reads(n)}
+        if feeding & set(self.beside) & read:
             raise LayerError(
                 f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
                 "output beside it; choose a layer that `onnxplain inspect` marks as a cut"

@@ -63,7 +63,6 @@ def canonicalize(graph: gs.Graph, inputs: InputShapes) -> tuple[gs.Graph, str | 
 def _settle(graph: gs.Graph, inputs: InputShapes) -> None:
     shapes.resolve(graph, inputs)
     while inline_branches(graph):
-        graph.toposort()
         shapes.resolve(graph, inputs)
     if rewrite(graph, REWRITES):
         shapes.resolve(graph, inputs)
@@ -72,11 +71,13 @@ def _settle(graph: gs.Graph, inputs: InputShapes) -> None:
 
 def inline_branches(graph: gs.Graph) -> bool:
     """Replace each If whose condition is constant by the branch taken; return whether there was one."""
-    taken = [n for n in graph.nodes if n.op == "If" and isinstance(n.inputs[0], gs.Constant)]
-    for node in taken:
-        graph.nodes.remove(node)
-        graph.nodes.extend(follow.branch(node, bool(node.inputs[0].values.all())))
-    return bool(taken)
+    nodes: list[gs.Node] = []
+    for node in graph.nodes:
+        taken = node.op == "If" and isinstance(node.inputs[0], gs.Constant)
+        nodes += follow.branch(node, bool(node.inputs[0].values.all())) if taken else [node]
+    inlined = any(node.op == "If" and not node.outputs for node in graph.nodes)
+    graph.nodes = nodes
+    return inlined
 
 
 def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:

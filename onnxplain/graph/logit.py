@@ -56,7 +56,7 @@ class Logit:
 def find_logits(graph: gs.Graph) -> tuple[Logit, ...]:
     """Return what to explain of each output, the default first.
 
-    The default is the first output that ends in a squashing op, else the first of shape [N, C], else the
+    The default is the first output that ends in Softmax, else in Sigmoid, else of shape [N, C], else the
     first; [N, C, 1, 1] is flattened to [N, C] by a Reshape added to the graph.
     Raises ModelError when no output depends on the input.
     """
@@ -65,10 +65,11 @@ def find_logits(graph: gs.Graph) -> tuple[Logit, ...]:
         raise ModelError("every output of this model is constant or empty: nothing to explain")
     logits = [_logit_of(graph, t) for t in outputs]
 
-    def rank(i: int) -> tuple[bool, bool, int]:
-        shape = outputs[i].shape
-        squashed = set(logits[i].stripped) & set(_SQUASHING)
-        return (not squashed, shape is None or len(shape) != 2, i)
+    def rank(i: int) -> tuple[bool, bool, bool, int]:
+        shape, stripped = outputs[i].shape, set(logits[i].stripped)
+        one_of_many = stripped & {"Softmax", "LogSoftmax"}  # a box may end in Sigmoid, too
+        not_rows = shape is None or len(shape) != 2
+        return (not one_of_many, not stripped & set(_SQUASHING), not_rows, i)
 
     return tuple(logits[i] for i in sorted(range(len(logits)), key=rank))
 

@@ -98,10 +98,11 @@ def _scores(graph: onnx.GraphProto) -> str:
             found = name if node.op_type in until else found
         return found
 
-    for output in graph.output:
-        node = makers.get(up(output.name, (*VIEWS, *quantisers)))
-        if node is not None and node.op_type in SQUASHING:
-            return up(node.input[0], ("QuantizeLinear",))
+    ends = [makers.get(up(output.name, (*VIEWS, *quantisers))) for output in graph.output]
+    for squashing in (("Softmax", "LogSoftmax"), SQUASHING):  # scores before boxes
+        for node in ends:
+            if node is not None and node.op_type in squashing:
+                return up(node.input[0], ("QuantizeLinear",))
     return up(graph.output[0].name, ("QuantizeLinear",))
 
 

@@ -35,7 +35,6 @@ NO_MAP = {  # net -> what LIFT-CAM says instead of a map
     "volumes": "no feature maps",
     "indexing": "Where .* computed by the network",
     "indexing_dynamo": "Where .* computed by the network",
-    "vit_dynamo": "not a cut",
     "vit_attention_op": "Attention .* no rule",
 }
 

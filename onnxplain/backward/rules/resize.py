@@ -15,6 +15,9 @@ from onnxplain.graph.emit import Emitter
 
 Array = np.ndarray[Any, Any]
 
+_LARGEST = 1 << 27
+"""Elements of a matrix (1 GB): enough to double a picture of 8192 pixels across, not to eat a machine."""
+
 _ROUND: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda at: np.ceil(at - 0.5),
     "round_prefer_ceil": lambda at: np.floor(at + 0.5),

@@ -72,12 +72,12 @@ def spread(c: Context, g: Tensor, axis: int, indices: Indices, shape: Shape) -> 
         if n == size:
             return g
         return pad_axes(c, g, rank, {axis: (indices[0], size - indices[0] - n)})
-    landing: list[list[int]] = [[] for _ in range(size)]
-    for source, place in enumerate(indices):
-        landing[place].append(source)
-    most = max(map(len, landing), default=1)
-    padded_landing = [some + [n] * (most - len(some)) for some in landing]
-    sources = np.array(padded_landing, dtype=np.int64).reshape(size, most)
+    counts = np.bincount(indices, minlength=size)
+    most = int(counts.max(initial=1))
+    order = np.argsort(indices, kind="stable")
+    nth = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    sources = np.full((size, most), n)  # n is the zero that is padded on
+    sources[indices[order], nth] = order
     padded = pad_axes(c, g, rank, {axis: (0, 1)})
     if most == 1:
         return op.Gather(padded, sources[:, 0], axis=axis)

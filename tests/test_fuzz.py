@@ -1,0 +1,76 @@
+"""Malformed models: an `OnnxplainError` or an explanation, never another exception, a hang or a crash.
+
+Seeded cases run in worker processes (tests/fuzz/worker.py), because onnx and onnxruntime are C++ that can
+take the whole process down. `python -m tests.fuzz.worker 17 18 1` repeats case 17.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.fuzz import worker
+from tests.fuzz.nets import sound_nets
+
+WORKERS = 2
+
+
+def outcomes(first: int, total: int) -> dict[int, str]:
+    """Return what came of every WORKERS-th case; after a crash a new process goes on behind it."""
+    found: dict[int, str] = {}
+    while first < total:
+        span = [str(first), str(total), str(WORKERS)]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.worker", *span], cwd=ROOT, capture_output=True
+        )
+        lines: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+        found |= {line["case"]: line["outcome"] for line in lines if "outcome" in line}
+        if done.returncode == 0:
+            break
+        last = lines[-1] if lines else {"case": first, "name": "could not start"}
+        why = done.stderr.decode(errors="replace")[-1000:]
+        found[last["case"]] = f"ended the process with {done.returncode}: {last.get('name')}\n{why}"
+        first = last["case"] + WORKERS
+    return found
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[int, str]:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        parts = pool.map(lambda first: outcomes(first, worker.count()), range(WORKERS))
+        return {case: outcome for part in parts for case, outcome in part.items()}
+
+
+def test_nothing_but_our_own_errors(results: dict[int, str]) -> None:
+    assert len(results) == worker.count() >= 2000
+    bad = {k: v for k, v in results.items() if v.startswith(("escaped", "ended"))}
+    assert not bad, "\n".join(f"case {k} ({worker.case(k)[0]}): {v}" for k, v in bad.items())
+
+
+def test_errors_say_what_is_wrong_in_a_line_or_two(results: dict[int, str]) -> None:
+    errors = [v for v in results.values() if ": " in v and not v.startswith(("escaped", "ended"))]
+    assert len(errors) > len(results) / 2  # else the mutations are too tame to prove anything
+    assert max(map(len, errors)) < 2000
+    vague = [v for v in errors if "could not be understood" in v]
+    assert len(vague) < len(results) / 50, "\n".join(vague)
+
+
+def test_some_broken_models_still_work(results: dict[int, str]) -> None:
+    """Mutations that always end in the first check would test that check alone."""
+    explained = sum(v == "explained" for v in results.values())
+    assert explained > len(results) / 10
+
+
+@pytest.mark.parametrize("name", sorted(set(sound_nets()) - {"rnn"}))
+def test_the_nets_are_sound_before_they_are_broken(name: str) -> None:
+    assert worker.explain(sound_nets()[name].SerializeToString()) == "explained"
+
+
+def test_a_recurrent_net_is_refused_by_name() -> None:
+    assert "LSTM" in worker.explain(sound_nets()["rnn"].SerializeToString())
