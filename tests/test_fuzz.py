@@ -53,6 +53,12 @@ def test_nothing_but_our_own_errors(results: dict[int, str]) -> None:
     assert not bad, "\n".join(f"case {k} ({worker.case(k)[0]}): {v}" for k, v in bad.items())
 
 
+def test_nobody_tried_to_allocate_what_a_file_claims(results: dict[int, str]) -> None:
+    """The workers' memory is limited, so such a try ends in an error of ours that must not hide it."""
+    tried = {k: v for k, v in results.items() if "MemoryError" in v or "alloc" in v}
+    assert not tried, "\n".join(f"case {k} ({worker.case(k)[0]}): {v}" for k, v in tried.items())
+
+
 def test_errors_say_what_is_wrong_in_a_line_or_two(results: dict[int, str]) -> None:
     errors = [v for v in results.values() if ": " in v and not v.startswith(("escaped", "ended"))]
     assert len(errors) > len(results) / 2  # else the mutations are too tame to prove anything

@@ -71,13 +71,12 @@ def _settle(graph: gs.Graph, inputs: InputShapes) -> None:
 
 def inline_branches(graph: gs.Graph) -> bool:
     """Replace each If whose condition is constant by the branch taken; return whether there was one."""
+    settled = [n.op == "If" and isinstance(n.inputs[0], gs.Constant) for n in graph.nodes]
     nodes: list[gs.Node] = []
-    for node in graph.nodes:
-        taken = node.op == "If" and isinstance(node.inputs[0], gs.Constant)
-        nodes += follow.branch(node, bool(node.inputs[0].values.all())) if taken else [node]
-    inlined = any(node.op == "If" and not node.outputs for node in graph.nodes)
+    for node, known in zip(graph.nodes, settled, strict=True):
+        nodes += follow.branch(node, bool(node.inputs[0].values.all())) if known else [node]
     graph.nodes = nodes
-    return inlined
+    return any(settled)
 
 
 def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
@@ -187,7 +186,10 @@ def _total_pads(node: gs.Node, wanted: list[int] | None) -> list[int]:
     extra = node.attrs.get("output_padding", [0] * len(sizes))
     outputs = list(wanted)[-len(sizes) :] if wanted else [n * s for n, s, _ in axes]
     whole = [(n - 1) * s + r + e for (n, s, r), e in zip(axes, extra, strict=True)]
-    return [max(w - out, 0) for w, out in zip(whole, outputs, strict=True)]
+    total = [w - out for w, out in zip(whole, outputs, strict=True)]
+    if min(total) < 0:  # more is wanted than there is
+        node.attrs["output_padding"] = [e + max(-t, 0) for e, t in zip(extra, total, strict=True)]
+    return [max(t, 0) for t in total]
 
 
 REWRITES: dict[str, Rewrite] = {

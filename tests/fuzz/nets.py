@@ -129,7 +129,7 @@ INT8 = """
 """
 CONTROL = """
     t = Constant<value = bool {1}>()
-    a = If (t) <then_branch = g1 () => (float[N, 6] o1) { o1 = Relu(x) },
+    a = If (t) <then_branch = g1 () => (float[N, 6] o1) { m = MatMul(x, wide) o1 = MatMul(m, narrow) },
                 else_branch = g2 () => (float[N, 6] o2) { o2 = Abs(x) }>
     b = If (flag) <then_branch = g3 () => (int64[1] o3) { o3 = Constant<value_ints = [1]>() },
                    else_branch = g4 () => (int64[1] o4) { o4 = Constant<value_ints = [2]>() }>
@@ -174,7 +174,7 @@ _NETS: dict[str, tuple[int, str, str, dict[str, tuple[int, ...] | Array]]] = {
     ),
     "control": (
         18, "(float[N, 6] x, bool flag, float[N, 6] other) => (float[N, 6] y, float[N, k] k)",
-        CONTROL, {"w": (6, 6)},
+        CONTROL, {"w": (6, 6), "wide": (6, 200), "narrow": (200, 6)},
     ),
     "rnn": (
         14, "(float[1, 5, 4] x, float[1, 3] x2) => (float[1, 3] y)", RNN,
