@@ -78,11 +78,26 @@ def build(imported: gs.Graph, size: tuple[int, int] | None = None) -> Graph:
         raise ModelError(f"input {source.name!r} has no axis of images: export the model with one")
     shapes: InputShapes = {i.name: i.shape for i in inputs}
     nodes, pinned = canonicalize(imported, shapes)
-    logits = find_logits(nodes)
+    logits = _with_rows(find_logits(nodes), nodes, (1, "N") if pinned else ("N",))
     logit = logits[0]
     layers = find_layers(nodes, source.name, logit.tensor, source.axes)
     default, why = choose_default(nodes, layers, logit.tensor)
     return Graph(nodes, inputs, source, logits, layers, default, why, pinned)
+
+
+def _with_rows(
+    logits: tuple[Logit, ...], nodes: gs.Graph, rows: tuple[int | str, ...]
+) -> tuple[Logit, ...]:
+    """Keep the outputs whose first axis is one of `rows`; raises ModelError where none is."""
+    tensors = nodes.tensors()
+    shapes = [tensors[logit.tensor].shape for logit in logits]
+    kept = [x for x, shape in zip(logits, shapes, strict=True) if not shape or shape[0] in rows]
+    if not kept:
+        raise ModelError(
+            f"output {logits[0].output!r} of shape {list(shapes[0] or ())} has no row for each image: "
+            "export the model with the images on its first axis"
+        )
+    return tuple(kept)
 
 
 def choose_source(inputs: tuple[Input, ...]) -> Input:

@@ -170,3 +170,11 @@ def _reaches(edges: set[tuple[str, str]], without: str, length: int) -> bool:
         if a in reached and b != without:
             reached.add(b)
     return "y" in reached
+
+
+def test_an_output_without_a_row_per_image_is_refused() -> None:
+    """Two rows for one image would be read as two images."""
+    text = """g (float[N, 3] x) => (float[M, 3] y) {
+        r = Constant <value = int64[2] {2, 1}> ()  y = Tile (x, r) }"""
+    with pytest.raises(ModelError, match=r"'y' of shape \[2, 3\] has no row for each image"):
+        graph_of(text)

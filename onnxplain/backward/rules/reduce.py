@@ -14,7 +14,7 @@ from onnxplain.backward.table import VJP
 def axes_of(c: Context) -> list[int]:
     """Return the reduced axes from the front; raises UnsupportedOpError for the image axis."""
     x = c.x[0]
-    axes = c.const(1).tolist() if c.has(1) else []
+    axes = c.const(1).ravel().tolist() if c.has(1) else []
     if not axes and not c.attr("noop_with_empty_axes", 0):
         axes = list(range(len(c.shape(x))))
     return [plain_axis(c, axis, x) for axis in axes]
