@@ -58,9 +58,10 @@ def explain_files(
 ) -> Iterator[Explained]:
     """Explain each image by each method, writing into `out`; yield what came of each, in order.
 
-    Per image one PNG (the image beside its maps), per method a record (.npz and .json). An image that
-    cannot be read is reported in its result and the others go on; an error that would befall every image
-    (unknown method, layer or target, nothing writable) is raised. Without a feature map to explain, class
+    Per image one PNG (the image beside its maps; none for a model that takes arrays instead of pictures),
+    per method a record (.npz and .json). An image that cannot be read is reported in its result and the
+    others go on; an error that would befall every image (unknown method, layer or target, nothing
+    writable) is raised. Without a feature map to explain, class
     activation maps are left out, unless nothing else was asked for.
     """
     names = [method_name(m) for m in methods]
@@ -103,30 +104,25 @@ def _explain_one(
                 "record": str(written),
             }
         )
-    picture = out / f"{stem}.png"
-    title = Path(path).name
-    if prediction is not None:
-        best = prediction.top(1)[0][0]
-        title += f": {best.label} ({best.probability:.1%})"
-    save_png(draw(model, path, x, records, title), picture)
+    top = tuple(prediction.top(5)[0]) if prediction is not None else ()
+    picture = out / f"{stem}.png" if model.spec.is_picture else None
+    if picture is not None:
+        best = f": {top[0].label} ({top[0].probability:.1%})" if top else ""
+        save_png(draw(model, x, records, Path(path).name + best), picture)
     return Explained(
         path,
-        top=tuple(prediction.top(5)[0]) if prediction is not None else (),
+        top=top,
         methods=tuple(done),
-        picture=str(picture),
+        picture=None if picture is None else str(picture),
         warning=None if prediction is None else prediction.warning,
     )
 
 
-def draw(
-    model: Model, path: str, x: Array, records: Mapping[str, Explanation], title: str
-) -> PIL.Image.Image:
+def draw(model: Model, x: Array, records: Mapping[str, Explanation], title: str) -> PIL.Image.Image:
     """Draw the first image of `x` as the model sees it beside each record's map."""
     from onnxplain.preprocess import picture
     from onnxplain.render import figure
 
-    if not model.spec.is_picture:
-        raise InputError(f"{path}: {model.name} takes no pictures, so there is nothing to draw on")
     shown = picture(x[:1], model.spec, model.preprocess)[0]
     panels = [
         (f"{name.replace('_', '-')}: {explained_label(model, r)}", _subtitle(r), _map(r))

@@ -285,7 +285,8 @@ class Model:
                 twin.__dict__.update(self.__dict__)
                 twin.__dict__.pop("_tensors", None)
                 twin._init_state()
-                twin.graph = build(self._imported.copy(), (h, w))
+                with understanding(self.name):
+                    twin.graph = build(self._imported.copy(), (h, w))
                 while len(self._sizes) >= SIZES:
                     del self._sizes[next(iter(self._sizes))]  # the oldest
                 self._sizes[size] = twin

@@ -315,3 +315,31 @@ def test_a_model_without_feature_maps_still_has_its_saliency(
     assert "lift-cam left out: this model has no feature maps" in ran.err
     assert [m["method"] for m in json.loads(ran.out)[0]["methods"]] == ["positive"]
     failed(run("explain", "flat.onnx", CAT, "--method", "lift-cam"), "no feature maps")
+
+
+@pytest.mark.parametrize(
+    ("shape", "methods"), [((4,), "gradient"), ((5, 8, 8), "gradient,positive")]
+)
+def test_arrays_are_explained_without_a_picture(
+    run: Callable[..., Ran], tmp_path: Path, shape: tuple[int, ...], methods: str
+) -> None:
+    """A table, or a picture of five channels that a convolution reads: d tanh(x) = 1 - tanh(x)^2."""
+    sizes = ", ".join(map(str, shape))
+    head = f"g (float[N, {sizes}] x) => (float[N, {sizes}] y)"
+    body = "y = Tanh (x)" if len(shape) == 1 else "c = Conv <group = 5> (x, w)  y = Tanh (c)"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 18]> {head} {{ {body} }}')
+    if len(shape) == 3:
+        ones = np.ones((5, 1, 1, 1), np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "w"))
+    onnx.save(model, tmp_path / "array.onnx")
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (1, *shape)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    ran = run("explain", "array.onnx", "x.npy", "--method", methods, "--out", "out", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)[0]["picture"] is None
+    assert not list((tmp_path / "out").glob("*.png"))
+    found = Record.load(tmp_path / "out", "x.gradient").values  # type: ignore[attr-defined]
+    expected = np.zeros_like(x)
+    at = np.unravel_index(x.argmax(), x.shape)  # the largest output is explained
+    expected[at] = 1 - np.tanh(x[at]) ** 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)

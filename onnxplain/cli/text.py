@@ -56,7 +56,8 @@ def show_explained(model: Model, result: Explained) -> None:
         print(f"  {m['method']}: {m['label']}, score {m['score']:.4g}{at} -> {m['record']}")
         for note in m["inexact"]:
             print(f"    not exact: {note}")
-    print(f"  picture: {result.picture}")
+    if result.picture is not None:
+        print(f"  picture: {result.picture}")
 
 
 def show_inspection(found: Inspection, all_layers: bool) -> None:

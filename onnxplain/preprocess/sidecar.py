@@ -82,6 +82,8 @@ def guess(spec: InputSpec) -> Preprocess:
     larger colour ones "imagenet" in NCHW (PyTorch's habit) and "inception" in NHWC (TensorFlow's).
     A guess can be wrong: `source` starts with "guessed" so that callers can warn.
     """
+    if not spec.is_picture:
+        return Preprocess(source="none: the input is not a picture")
     settings: dict[str, Any]
     if spec.dtype.kind in "iu":
         settings = {"preset": "raw", "mean": 128 if spec.dtype == np.int8 else 0}
