@@ -18,9 +18,13 @@ from onnxplain.version import __version__
 if TYPE_CHECKING:
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
+    from onnxplain.hierarchy import Hierarchy as Hierarchy
+    from onnxplain.hierarchy import HNode as HNode
     from onnxplain.methods.averaged import integrated_gradients as integrated_gradients
     from onnxplain.methods.averaged import smooth_grad as smooth_grad
     from onnxplain.methods.cam import cam as cam
+    from onnxplain.methods.decompose import decompose as decompose
+    from onnxplain.methods.decompose import decompose_many as decompose_many
     from onnxplain.methods.gradient import gradient as gradient
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
     from onnxplain.methods.saliency import saliency as saliency
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "HNode": "hierarchy",
+    "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
     "Model": "model",
     "OnnxplainError": "errors",
@@ -44,6 +50,8 @@ _HOMES = {
     "Saliency": "results",
     "Target": "target",
     "cam": "methods.cam",
+    "decompose": "methods.decompose",
+    "decompose_many": "methods.decompose",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "integrated_gradients": "methods.averaged",

@@ -40,8 +40,17 @@ class Program:
         return self._executor.session(self.pair.forward(), optimize=few)
 
     @cached_property
+    def _segment_session(self) -> Session:
+        return self._executor.session(self.pair.segment())
+
+    @cached_property
     def _backward_session(self) -> Session:
         return self._executor.session(self.pair.backward())
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The onnxruntime providers that backward passes really use."""
+        return self._backward_session.providers
 
     @cached_property
     def _tail_session(self) -> Session:
@@ -52,10 +61,16 @@ class Program:
         return self._executor.session(self.pair.fused())
 
     def forward(self, feeds: Mapping[str, Array]) -> Linearized:
-        """Run the model on `feeds` and keep what backward passes need."""
+        """Run the model on `feeds` and keep what backward passes need.
+
+        Feeds that hold the values of `wrt`, a cut, run the rest of the network from there alone; else they
+        are the model's inputs. Raises LayerError for values of `wrt` that is not a cut.
+        """
         references = self._reference(feeds)
         keep = [r for r in self.pair.residuals if r not in (*self.outputs, *self.wrt)]
-        values = self.forward_session.run({**feeds, **references}, keep=keep)
+        inside = set(self.wrt) <= set(feeds) - self.pair.per_image
+        session = self._segment_session if inside else self.forward_session
+        values = session.run({**feeds, **references}, keep=keep)
         return Linearized(self, dict(feeds), {**feeds, **values})
 
     def tail(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -133,7 +148,7 @@ class Linearized:
             if self.program.pair.pinned:
                 return self._one_by_one(seeds)
             if not self.program.pair.broadcasts:
-                per_image = self.program.pair.per_image
+                per_image = self.program.pair.per_image | set(self.program.wrt)
                 tiled = {
                     k: np.repeat(v, count, axis=0) if k in per_image else v
                     for k, v in self.feeds.items()

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "onnxplain"
 # From bottom to top; a module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "version", "files"},
-    {"graph", "preprocess", "results", "executor", "target", "bundled"},
+    {"graph", "preprocess", "results", "executor", "target", "bundled", "hierarchy"},
     {"backward", "render"},
     {"program", "feeds"},
     {"model"},
@@ -24,7 +24,7 @@ LAYERS = [
 HOMES = {
     "onnx_graphsurgeon": {"graph", "backward"},
     "onnxruntime": {"executor"},
-    "networkx": {"graph/layers.py"},
+    "networkx": {"graph/layers.py", "hierarchy"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -29,6 +29,7 @@ class Pair:
     * `backward`: residuals and seeds -> gradients
     * `fused`: model inputs and seeds -> outputs and gradients
     * `tail`: wrt -> outputs, the rest of the network alone (wrt must be a cut)
+    * `segment`: wrt -> outputs, residuals: `forward` of that rest (wrt must be a cut)
     * `reference`: wrt -> the values that rules read at the reference input
 
     A seed is called `seed(output)` and a gradient `gradient(tensor)`.
@@ -100,6 +101,12 @@ class Pair:
         """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
         return self._from_wrt(self._named(self.outputs))
 
+    def segment(self) -> bytes:
+        """The layers wrt (and `beside`) -> outputs and residuals; raises LayerError if wrt is not a cut."""
+        given = {*self.wrt, *self.beside}
+        results = _unique([*self._named(self.outputs), *self._residuals])
+        return self._from_wrt([t for t in results if t.name not in given])
+
     def reference(self) -> bytes:
         """The layers wrt -> the tensors named by `references`; raises LayerError if wrt is not a cut."""
         return self._from_wrt(self._named(self.references))
@@ -122,10 +129,12 @@ class Pair:
                 f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
                 "output beside it; choose a layer that `onnxplain inspect` marks as a cut"
             )
-        nodes = needed(self._graph.nodes, [t.name for t in results], stop=self.wrt)
+        nodes = [*self._graph.nodes, *self._once]
+        nodes = needed(nodes, [t.name for t in results], stop=self.wrt)
         # A start that its own producer would overwrite must lose that producer.
         kept = [n for n in nodes if not any(y.name in self.wrt for y in n.outputs)]
-        return self._export(kept, self._named((*self.wrt, *self.beside)), results)
+        starts = [*self._named((*self.wrt, *self.beside)), *self._references.used.values()]
+        return self._export(kept, starts, results)
 
     def _sources(self) -> list[gs.Tensor]:
         return [*self._graph.inputs, *self._references.used.values()]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxplain.errors import ModelError
 from onnxplain.graph.canonical import InputShapes, canonicalize
-from onnxplain.graph.layers import Layer, choose_default, find_layers
+from onnxplain.graph.layers import Layer, choose_default, choose_levels, find_layers
 from onnxplain.graph.logit import Logit, find_logits
 
 _IMAGE_CHANNELS = (1, 3, 4)
@@ -53,6 +54,11 @@ class Graph:
     default_layer: Layer | None
     why_default_layer: str
     pinned: str | None
+
+    @cached_property
+    def levels(self) -> tuple[Layer, ...]:
+        """The layers to decompose a decision over by default, from top to bottom."""
+        return choose_levels(self.nodes, self.layers, self.logit.tensor)
 
     @property
     def logit(self) -> Logit:

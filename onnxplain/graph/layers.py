@@ -142,27 +142,63 @@ def choose_default(
     The last spatial cut that holds features: not the result of pooling or reordering, and not class
     scores already (a weighted op must follow, else each class reads a single channel).
     """
+    passed: list[str] = []
+    for layer, unfit in reversed(_feature_cuts(graph, layers, logit)):
+        if unfit is not None:
+            passed.append(f"{layer.name!r} {unfit}")
+            continue
+        h, w = layer.size or (0, 0)
+        reason = (
+            f"the last feature map ({layer.channels} channels of {h} x {w}) that every path from the "
+            "input to the logit passes"
+        )
+        return layer, reason + (f"; {passed[-1]}" if passed else "")
+    if any(layer.spatial for layer in layers):
+        return None, "no feature map lies on every path from the input to the logit: choose a layer"
+    return None, "this model has no feature maps: class activation maps do not apply, gradients do"
+
+
+def choose_levels(graph: gs.Graph, layers: Sequence[Layer], logit: str) -> tuple[Layer, ...]:
+    """Return the layers to decompose a decision over by default, from top to bottom.
+
+    The last cut of each spatial resolution that holds features, as `choose_default` means it. Sizes within
+    a quarter of each other, as convolutions without padding make them, are one resolution.
+    """
+    found: list[Layer] = []
+    for layer, unfit in _feature_cuts(graph, layers, logit):
+        if unfit is not None:
+            continue
+        if found and 0.8 < _scale(layer) / _scale(found[-1]) < 1.25:
+            found.pop()
+        found.append(layer)
+    return tuple(reversed(found))
+
+
+def _scale(layer: Layer) -> float:
+    h, w = layer.size or (1, 1)
+    return float(np.sqrt(h * w))
+
+
+def _feature_cuts(
+    graph: gs.Graph, layers: Sequence[Layer], logit: str
+) -> list[tuple[Layer, str | None]]:
+    """Return the spatial cuts in order, each with the reason why it holds no features, if so."""
     producers = {y.name: n for n in graph.nodes for y in n.outputs}
     before_weights = _tensors_before_weights(graph.nodes, logit)
-    passed: list[str] = []
-    for layer in reversed(layers):
+    found: list[tuple[Layer, str | None]] = []
+    for layer in layers:
         if not (layer.cut and layer.spatial):
             continue
         made_by = _maker(producers, layer.name)
         if made_by in _NOT_FEATURES:
-            passed.append(f"{layer.name!r} only pools or reorders ({made_by})")
+            found.append((layer, f"only pools or reorders ({made_by})"))
+        elif made_by in ("QuantizeLinear", "DequantizeLinear"):
+            found.append((layer, "is the input, quantised"))
         elif layer.name not in before_weights:
-            passed.append(f"{layer.name!r} holds the class scores already")
+            found.append((layer, "holds the class scores already"))
         else:
-            h, w = layer.size or (0, 0)
-            reason = (
-                f"the last feature map ({layer.channels} channels of {h} x {w}) that every path from the "
-                "input to the logit passes"
-            )
-            return layer, reason + (f"; {passed[-1]}" if passed else "")
-    if any(layer.spatial for layer in layers):
-        return None, "no feature map lies on every path from the input to the logit: choose a layer"
-    return None, "this model has no feature maps: class activation maps do not apply, gradients do"
+            found.append((layer, None))
+    return found
 
 
 def _maker(producers: Mapping[str, gs.Node], name: str) -> str:
