@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -89,7 +91,7 @@ class Hierarchy:
     ) -> None:
         """Check that `graph` is a DAG below one root whose nodes carry every attribute of `HNode`.
 
-        Raises ConfigError.
+        Raises ConfigError, also for a `meta` that JSON cannot hold; its tuples become lists.
         """
         if ROOT not in graph or not nx.is_directed_acyclic_graph(graph):
             raise ConfigError(f"a hierarchy is a directed acyclic graph with a node {ROOT!r}")
@@ -100,7 +102,7 @@ class Hierarchy:
                 )
         if len(nx.descendants(graph, ROOT)) + 1 != len(graph):
             raise ConfigError(f"some nodes of the hierarchy do not hang below {ROOT!r}")
-        self.graph, self.meta, self.image = graph, dict(meta), image
+        self.graph, self.meta, self.image = graph, _plain(meta), image
 
     @classmethod
     def of(
@@ -110,11 +112,12 @@ class Hierarchy:
         meta: Mapping[str, Any],
         image: Array | None = None,
     ) -> Hierarchy:
-        """Build a hierarchy from its nodes and edges, in order."""
+        """Build a hierarchy from its nodes, in order, and its edges, in the order of their parents."""
         graph = nx.DiGraph()
         for node in nodes:
             graph.add_node(node.id, **{name: getattr(node, name) for name in NODE_FIELDS})
-        for e in edges:
+        order = {node.id: i for i, node in enumerate(nodes)}
+        for e in sorted(edges, key=lambda e: order.get(e.parent, len(nodes))):
             graph.add_edge(
                 e.parent, e.child, contribution=e.contribution, share=e.share, signed=e.signed
             )
@@ -167,6 +170,35 @@ class Hierarchy:
         inner = {e.parent for e in self.edges if e.contribution > 0}
         return [n for n in self if not n.inhibits and n.id not in inner]
 
+    def save(self, folder: str | Path, stem: str = "hierarchy") -> Path:
+        """Write `<stem>.json` and `<stem>.npz`; see `onnxplain.hierarchy.store`."""
+        from onnxplain.hierarchy.store import save
+
+        return save(self, folder, stem)
+
+    @staticmethod
+    def load(path: str | Path, stem: str | None = None) -> Hierarchy:
+        """Read what `save` wrote, by the .json's path or folder and stem; raises InputError."""
+        from onnxplain.hierarchy.store import load
+
+        return load(path, stem)
+
+    def write(self, path: str | Path) -> Path:
+        """Write .json, .graphml, .gexf or .dot by the path's suffix; see `onnxplain.hierarchy.exports`."""
+        from onnxplain.hierarchy.exports import write
+
+        return write(self, path)
+
     def __repr__(self) -> str:
         counts = ", ".join(str(len(self.level(i))) for i in range(len(self.layers) + 1))
         return f"<Hierarchy of {self.meta.get('label')!r}: {len(self)} nodes by level {counts}>"
+
+
+def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `meta` as JSON gives it back, so that it survives files unchanged."""
+    try:
+        text = json.dumps(dict(meta), allow_nan=False, default=lambda v: v.item())
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"the hierarchy's meta is not JSON-able: {error}") from error
+    plain: dict[str, Any] = json.loads(text)
+    return plain

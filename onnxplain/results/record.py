@@ -1,15 +1,12 @@
 """Frozen records: declared once as dataclass fields, then checked, compared, saved and loaded.
 
 A record on disk is `<stem>.json` with every field, and `<stem>.npz` with the arrays that the JSON
-refers to as {"$array": name}. Both are written atomically, the JSON last and with the other's
-SHA-256, so that a pair that does not belong together is noticed.
+refers to as {"$array": name}.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +14,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from onnxplain.errors import ConfigError, InputError
-from onnxplain.files import read_npz, write_npz, write_text
+from onnxplain.errors import InputError
+from onnxplain.results.pair import Format
 from onnxplain.results.values import Storable, declared, frozen, same
 
-SCHEMA = 1
+_FORMAT = Format("onnxplain_schema", 1, "result")
 _TYPES: dict[str, type[Record]] = {}
 
 
@@ -89,13 +86,9 @@ class Record(Storable):
             OutputError: a file could not be written.
             ConfigError: `stem` is not a plain file name.
         """
-        json_path, npz_path = _paths(folder, stem or type(self).__name__.lower())
         arrays: dict[str, np.ndarray] = {}
-        document = {"onnxplain_schema": SCHEMA, **_packed(self, "", arrays)}
-        write_npz(npz_path, arrays)
-        document["arrays_sha256"] = _sha256(npz_path)
-        write_text(json_path, json.dumps(document, indent=1, allow_nan=False) + "\n")
-        return json_path
+        document = _packed(self, "", arrays)
+        return _FORMAT.save(folder, stem or type(self).__name__.lower(), document, arrays)
 
     @classmethod
     def load(cls, folder: str | Path, stem: str | None = None) -> Self:
@@ -104,48 +97,14 @@ class Record(Storable):
         Raises:
             InputError: missing, damaged, from another schema version, or of another type.
         """
-        json_path, npz_path = _paths(folder, stem or cls.__name__.lower())
-        document = _read_document(json_path)
-        try:
-            if document["arrays_sha256"] != _sha256(npz_path):
-                raise InputError(f"{npz_path.name} is damaged or belongs to another result")
-            record = _unpacked({"$record": document["$record"]}, read_npz(npz_path))
-        except OSError as error:
-            raise InputError(f"{npz_path}: cannot be read: {error.strerror}") from error
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise InputError(f"{json_path}: damaged or altered: {error!r}") from error
-        except InputError as error:
-            raise InputError(f"{json_path}: {error}") from error
+        record, path = _FORMAT.load(
+            folder,
+            stem or cls.__name__.lower(),
+            lambda document, arrays: _unpacked({"$record": document["$record"]}, arrays),
+        )
         if not isinstance(record, cls):
-            raise InputError(f"{json_path}: holds a {type(record).__name__}, not a {cls.__name__}")
+            raise InputError(f"{path}: holds a {type(record).__name__}, not a {cls.__name__}")
         return record
-
-
-def _paths(folder: str | Path, stem: str) -> tuple[Path, Path]:
-    """Return the paths of the JSON and the arrays."""
-    if Path(stem).name != stem or stem == "..":
-        raise ConfigError(f"stem {stem!r} is not a plain file name")
-    return Path(folder) / f"{stem}.json", Path(folder) / f"{stem}.npz"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from error
-    version = document.get("onnxplain_schema") if isinstance(document, dict) else None
-    if version is None:
-        raise InputError(f"{path}: not a result that onnxplain saved")
-    if version != SCHEMA:
-        raise InputError(f"{path}: written in schema {version}, this version reads {SCHEMA}")
-    return dict(document)
 
 
 def _packed(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
