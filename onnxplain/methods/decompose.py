@@ -358,8 +358,8 @@ def _label(job: Job, channel: int) -> str:
 
 
 def _picture(job: Job) -> Array | None:
-    """Return the picture as the model sees it, uint8 [H, W, 3]."""
-    if job.axes is None:
+    """Return the picture as the model sees it, uint8 [H, W, 3]; None for an input that is no picture."""
+    if not job.model.spec.is_picture or job.source != job.model.graph.source.name:
         return None
     shown: Array = picture(job.feeds[job.source], job.model.spec, job.model.preprocess)[0]
     return shown
