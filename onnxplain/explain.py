@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxplain.errors import InputError
+from onnxplain.errors import ConfigError, InputError
+from onnxplain.files import read_npz
 from onnxplain.methods.cam import CAMS
+from onnxplain.methods.common import Images
 from onnxplain.methods.registry import explain, method_name
+from onnxplain.methods.similar import similar
 from onnxplain.model import Model
 from onnxplain.results import Attribution, Explanation, Ranked
+from onnxplain.target import Target, parse_target
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -55,6 +60,7 @@ def explain_files(
     out: Path,
     target: object = None,
     layer: str | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Iterator[Explained]:
     """Explain each image by each method, writing into `out`; yield what came of each, in order.
 
@@ -67,29 +73,47 @@ def explain_files(
     names = [method_name(m) for m in methods]
     if layer is None and model.default_layer is None and not set(names) <= set(CAMS):
         names = [name for name in names if name not in CAMS]  # the default ones must suit any model
-    for path, stem in zip(images, _stems(images), strict=True):
+    for path, stem in zip(images, file_stems(images), strict=True):
         try:
-            x = model.read([path])
+            x = _read(model, path)
         except InputError as error:
             yield Explained(str(path), error=str(error))
             continue
-        yield _explain_one(model, str(path), stem, x, names, out, target, layer)
+        yield _explain_one(model, str(path), stem, x, names, out, target, layer, grid)
+
+
+def _read(model: Model, path: str | Path) -> Images:
+    """Read one image; a model of several inputs takes an .npz file that holds them all by name."""
+    names = [i.name for i in model.graph.inputs]
+    if len(names) == 1:
+        return model.read([path])
+    if Path(path).suffix.lower() != ".npz":
+        raise InputError(
+            f"{path}: {model.name} has {len(names)} inputs: give an .npz file that holds {', '.join(names)}"
+        )
+    try:
+        return read_npz(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _explain_one(
     model: Model,
     path: str,
     stem: str,
-    x: Array,
+    x: Images,
     methods: Sequence[str],
     out: Path,
     target: object,
     layer: str | None,
+    grid: tuple[int, int] | None,
 ) -> Explained:
     from onnxplain.render import save_png
 
     prediction = model.predict(x) if model.classes is not None else None
-    records = {m: explain(model, x, m, target, layer) for m in methods}
+    records = {m: explain(model, x, m, target, layer, grid) for m in methods}
     done = []
     for method, record in records.items():
         written = record.save(out, f"{stem}.{method}")
@@ -100,6 +124,8 @@ def _explain_one(
                 "label": explained_label(model, record),
                 "score": float(record.scores[0]),
                 "layer": record.meta.get("layer"),
+                "grid": record.meta.get("grid"),
+                "outside_grid": next(iter(record.meta.get("outside_grid", ())), None),
                 "inexact": list(record.meta.get("inexact", ())),
                 "record": str(written),
             }
@@ -108,7 +134,8 @@ def _explain_one(
     picture = out / f"{stem}.png" if model.spec.is_picture else None
     if picture is not None:
         best = f": {top[0].label} ({top[0].probability:.1%})" if top else ""
-        save_png(draw(model, x, records, Path(path).name + best), picture)
+        shown = x[model.graph.source.name] if isinstance(x, Mapping) else x
+        save_png(draw(model, shown, records, Path(path).name + best), picture)
     return Explained(
         path,
         top=top,
@@ -116,6 +143,27 @@ def _explain_one(
         picture=None if picture is None else str(picture),
         warning=None if prediction is None else prediction.warning,
     )
+
+
+def read_target(model: Model, text: str) -> Target:
+    """Read a target as typed at a terminal: what `parse_target` reads, or another image to be similar to.
+
+    "similar:other.jpg" reads that image as `model` is fed; "embedding[similar:other.jpg]" names the output.
+    Raises TargetError, InputError.
+    """
+    likeness = re.fullmatch(r"(?:(.+)\[)?similar:(.+?)(?(1)\])", text.strip())
+    if likeness is None:
+        return parse_target(text, model.labels)
+    output, other = likeness.groups()
+    return similar(model, model.read([other]), output, f"similar to {Path(other).name}")
+
+
+def read_grid(text: str) -> tuple[int, int]:
+    """Read a grid of patches as typed at a terminal: "14x14", height first. Raises ConfigError."""
+    sizes = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text.strip())
+    if sizes is None:
+        raise ConfigError(f"grid {text!r} is not height x width, as in 14x14")
+    return int(sizes[1]), int(sizes[2])
 
 
 def draw(model: Model, x: Array, records: Mapping[str, Explanation], title: str) -> PIL.Image.Image:
@@ -151,7 +199,7 @@ def explained_label(model: Model, record: Explanation) -> str:
     return model.label(index) if index >= 0 else str(record.meta.get("target"))
 
 
-def _stems(images: Sequence[str | Path]) -> list[str]:
+def file_stems(images: Sequence[str | Path]) -> list[str]:
     """Return a file name for each image's results; equal names get a number."""
     taken: dict[str, int] = {}
     stems = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
+import torch
 
 import onnxplain as ox
 from onnxplain.errors import TargetError
@@ -143,24 +147,56 @@ def test_a_slice_of_nothing_is_refused() -> None:
         ox.Target(index=(1, slice(6, 9))).seeds(MAPS)
 
 
-def test_region_weighs_every_position() -> None:
-    region = np.zeros((6, 8))
-    region[1:3, 4] = [1, 0.5]
-    seeds = ox.Target(index=2, region=region).seeds(MAPS)
-    np.testing.assert_array_equal(seeds.seed[:, 2], np.float32([region] * 2))
+def test_weights_multiply_what_is_selected() -> None:
+    mask = np.zeros((6, 8))
+    mask[1:3, 4] = [1, 0.5]
+    seeds = ox.Target(index=2, weights=mask).seeds(MAPS)
+    np.testing.assert_array_equal(seeds.seed[:, 2], np.float32([mask] * 2))
     assert not seeds.seed[:, [0, 1, 3]].any()
     np.testing.assert_allclose(seeds.scores, MAPS[:, 2, 1, 4] + 0.5 * MAPS[:, 2, 2, 4], rtol=1e-6)
 
 
-@pytest.mark.parametrize("region", [np.ones((8, 6)), np.ones(8), np.ones((2, 6, 8)), [[1, 2]]])
-def test_region_of_another_size(region: Array) -> None:
-    with pytest.raises(TargetError, match=r"does not fit an output of shape \(4, 6, 8\)"):
-        ox.Target(index=2, region=region).seeds(MAPS)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_weights_without_an_index_are_those_of_the_last_axes(axes: int) -> None:
+    weights = np.random.default_rng(1).normal(size=MAPS.shape[-axes:]).astype(np.float32)
+    seeds = ox.Target(weights=weights).seeds(MAPS)
+    np.testing.assert_array_equal(seeds.seed, np.broadcast_to(weights, MAPS.shape))
+    expected = (MAPS.astype(np.float64) * weights).sum((1, 2, 3))
+    np.testing.assert_allclose(seeds.scores, expected, rtol=1e-6)
+    assert seeds.classes.tolist() == [-1, -1]
 
 
-def test_logits_have_no_regions() -> None:
-    with pytest.raises(TargetError, match="does not fit an output"):
-        ox.Target(index=2, region=np.ones((3, 3))).seeds(LOGITS)
+def test_a_single_weight_turns_the_sign() -> None:
+    seeds = ox.Target(index=1, weights=-1).seeds(LOGITS)
+    np.testing.assert_array_equal(seeds.seed, [[0, -1, 0]] * 3)
+    assert seeds.scores.tolist() == [-3, -2, 2] and seeds.classes.tolist() == [-1, -1, -1]
+
+
+def test_weights_multiply_a_contrast_and_what_is_above() -> None:
+    seeds = ox.Target(index=0, minus=2, weights=[1, 1, 3]).seeds(LOGITS)
+    np.testing.assert_array_equal(seeds.seed, [[1, 0, -3]] * 3)
+    seeds = ox.Target(weights=[2, 2, 5], above=0.4).seeds(LOGITS[:2])
+    np.testing.assert_array_equal(seeds.seed, [[2, 2, 0], [2, 2, 5]])
+
+
+@pytest.mark.parametrize(
+    "weights", [np.ones((8, 6)), np.ones(6), np.ones((2, 6, 8)), [[1, 2]], np.ones((2, 4, 6, 8))]
+)
+def test_weights_of_another_shape(weights: Array) -> None:
+    with pytest.raises(TargetError, match=r"weights .* do not fit an output of shape \(4, 6, 8\)"):
+        ox.Target(index=2, weights=weights).seeds(MAPS)
+
+
+@pytest.mark.parametrize("weights", ["ones", [0.0, 0], [1, np.nan], [1e300, 0], [1j], [None]])
+def test_weights_must_be_numbers(weights: Any) -> None:
+    with pytest.raises(TargetError, match="weights must be finite numbers, some of them not zero"):
+        ox.Target(weights=weights)
+
+
+@pytest.mark.parametrize("above", [np.nan, np.inf, "2", [1]])
+def test_a_threshold_must_be_a_number(above: Any) -> None:
+    with pytest.raises(TargetError, match="above must be a finite number"):
+        ox.Target(index=0, above=above)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +217,9 @@ def test_box(box: Any, rows: slice, columns: slice) -> None:
 @pytest.mark.parametrize("step", [7, 29, 57])
 def test_a_box_of_whole_rows_takes_no_more(step: int) -> None:
     """Products such as 0.07 * 100 are not whole in floating point."""
-    region = ox.Target.box(0, (0, step / 100, 1, (step + 7) / 100), (100, 2)).region
-    assert region is not None
-    assert np.flatnonzero(region[:, 0]).tolist() == list(range(step, step + 7))
+    weights = ox.Target.box(0, (0, step / 100, 1, (step + 7) / 100), (100, 2)).weights
+    assert weights is not None
+    assert np.flatnonzero(weights[:, 0]).tolist() == list(range(step, step + 7))
 
 
 @pytest.mark.parametrize(
@@ -198,14 +234,14 @@ def test_box_without_area_or_outside(box: Any) -> None:
 
 # --- in a model ----------------------------------------------------------------------------------------
 def test_segmentation_output() -> None:
-    """A 1 x 1 convolution: the sum of a class over a region has its weights there as gradient."""
+    """A 1 x 1 convolution: the sum of a class over a mask has its weights there as gradient."""
     body = "y = Conv(x, w)"
     proto = nets.build("(float[N, 3, 6, 8] x) => (float[N, 4, 6, 8] y)", body, w=(4, 3, 1, 1))
     model, x = nets.load(proto), nets.images(2, (3, 6, 8))
     w = nets.weights_of(proto)["w"].numpy()[2, :, 0, 0]
-    region = np.random.default_rng(1).random((6, 8)).astype(np.float32)
-    found = ox.gradient(model, x, ox.Target(index=2, region=region))
-    expected = np.multiply.outer(w, region)
+    mask = np.random.default_rng(1).random((6, 8)).astype(np.float32)
+    found = ox.gradient(model, x, ox.Target(index=2, weights=mask))
+    expected = np.multiply.outer(w, mask)
     np.testing.assert_allclose(found.values, [expected, expected], rtol=1e-6)
     np.testing.assert_allclose(found.scores, (x * expected).sum((1, 2, 3)), rtol=1e-5)
 
@@ -231,10 +267,100 @@ def test_outputs_and_layers_by_name() -> None:
         ox.gradient(model, x, ox.Target(index=0, output="sides"))
 
 
+def test_an_output_without_a_row_per_image_is_no_target() -> None:
+    """What NonMaxSuppression leaves has a row per box; the scores before it can be explained."""
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float[N, 3] x) => (float[N, 3] y, int64[2, M] kept) {
+        y = Mul (x, x)  kept = NonZero (y) }"""
+    model = ox.load(onnx.parser.parse_model(text), device="cpu")
+    x = np.float32([[1, -2, 3]])
+    found = ox.gradient(model, x, ox.Target(1, output="y"))
+    np.testing.assert_array_equal(found.values, [[0, -4, 0]])
+    with pytest.raises(TargetError, match="output 'kept' has no row for each image; explain y"):
+        ox.gradient(model, x, ox.Target(0, output="kept"))
+
+
 def test_the_logit_has_a_name_too() -> None:
     model, x = nets.load(nets.conv_net()), nets.images()
     named = ox.gradient(model, x, ox.Target(index=2, output="z"))
     np.testing.assert_array_equal(named.values, ox.gradient(model, x, 2).values)
+
+
+# --- embeddings ----------------------------------------------------------------------------------------
+UNIT = "n = ReduceL2(z, last) y = Div(z, n)"
+EMBEDDING = nets.BODY.replace("y = Softmax<axis = 1>(z)", "")
+
+
+def embedder(unit: bool) -> ox.Model:
+    """Return `conv_net` as an embedder of 4 numbers, of length 1 or of any."""
+    if not unit:
+        body = EMBEDDING.replace("z = Gemm", "y = Gemm")
+        return nets.load(nets.conv_net(body=body))
+    return nets.load(nets.conv_net(body=EMBEDDING + UNIT, last=np.array([1])))
+
+
+def embeddings(x: torch.Tensor, unit: bool) -> torch.Tensor:
+    z = nets.torch_logits(nets.weights_of(nets.conv_net()), x)
+    return z / z.norm(dim=1, keepdim=True) if unit else z
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_likeness_to_another_image_against_autograd(unit: bool) -> None:
+    """With unit embeddings the score is the cosine."""
+    model, x = embedder(unit), nets.images(4)
+    target = ox.similar(model, x[3:])
+    found = ox.gradient(model, x[:3], target)
+    at = nets.double(x[:3])
+    other = embeddings(torch.tensor(x[3:], dtype=torch.float64), unit)[0]
+    score = embeddings(at, unit) @ (other / other.norm())
+    (expected,) = torch.autograd.grad(score.sum(), at)
+    np.testing.assert_allclose(found.scores, score.detach(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-3, atol=1e-6)
+    assert found.classes.tolist() == [-1] * 3 and found.meta["target"] == "similar to another image"
+    if unit:
+        cosine = torch.cosine_similarity(embeddings(at, False), other[None])
+        np.testing.assert_allclose(found.scores, cosine.detach(), rtol=1e-5)
+
+
+def test_likeness_against_finite_differences() -> None:
+    model, x = embedder(unit=True), nets.images(2)
+    found = ox.gradient(model, x[:1], ox.similar(model, x[1:])).values[0]
+    other = embeddings(torch.tensor(x[1:], dtype=torch.float64), True)[0]
+    rng, step = np.random.default_rng(0), 1e-6
+    for _ in range(5):
+        v = rng.normal(size=x[0].shape)
+        ends = [embeddings(torch.tensor(x[:1] + s * step * v), True)[0] @ other for s in (1, -1)]
+        slope = float(ends[0] - ends[1]) / (2 * step)
+        assert abs(slope - (found * v).sum()) < 1e-4 * np.linalg.norm(found) * np.linalg.norm(v)
+
+
+def test_an_image_is_most_like_itself() -> None:
+    model, x = embedder(unit=True), nets.images(6)
+    for i in range(6):
+        scores = ox.gradient(model, x, ox.similar(model, x[i])).scores
+        assert scores.argmax() == i and scores[i] == pytest.approx(1, abs=1e-6)
+
+
+def test_likeness_shares_out_among_channels() -> None:
+    """LIFT-CAM of a linear target is complete: its weights sum to the rise of the score."""
+    model, x = embedder(unit=False), nets.images(3)
+    target = ox.similar(model, x[2:])
+    found = ox.cam(model, x[:2], target, layer="features")
+    program = model.program(("y",), ("features",))
+    nothing = program.tail({"features": np.zeros((1, 5, 4, 4), np.float32)})["y"]
+    rise = found.scores - (nothing * target.weights).sum()
+    np.testing.assert_allclose(found.weights.sum(1), rise, rtol=1e-4, atol=1e-6)
+
+
+def test_likeness_refuses() -> None:
+    model, x = embedder(unit=False), nets.images(2)
+    with pytest.raises(TargetError, match="similar compares with one image, got 2"):
+        ox.similar(model, x)
+    with pytest.raises(TargetError, match="has no output 'face'; it has y"):
+        ox.similar(model, x[:1], output="face")
+    with pytest.raises(TargetError, match="some of them not zero"):
+        ox.Target.similar(np.zeros(4))
+    with pytest.raises(TargetError, match=r"weights of shape \(3,\) do not fit an output"):
+        ox.gradient(model, x, ox.Target.similar(np.ones(3)))
 
 
 # --- in words ------------------------------------------------------------------------------------------
@@ -304,7 +430,10 @@ def test_without_labels_none_are_offered() -> None:
         (ox.Target.contrast(1, 2), "1 minus 2"),
         (ox.Target(index=(4, 0), output="boxes"), "[4, 0] of 'boxes'"),
         (ox.Target(index=(slice(None), 1), output="scores", above=2), "[:, 1] of 'scores' above 2"),
-        (ox.Target.box(1, (0, 0, 1, 1), (2, 2)), "1 over a region"),
+        (ox.Target.box(1, (0, 0, 1, 1), (2, 2)), "1 times 2 x 2 weights"),
+        (ox.Target(weights=[1, 2, 3], output="e"), "everything of 'e' times 3 weights"),
+        (ox.Target(index=0, weights=-1), "0 times -1"),
+        (ox.Target.similar(np.ones(3), name="like a cat"), "like a cat"),
     ],
 )
 def test_words_for_titles(target: Any, words: str) -> None:
@@ -324,5 +453,15 @@ def test_ranges_and_thresholds_as_typed() -> None:
 
 
 def test_a_threshold_that_nothing_passes_is_refused() -> None:
-    with pytest.raises(TargetError, match=r"nothing that .* selects is above 9 in every image"):
+    with pytest.raises(
+        TargetError, match=r"target \[:, 1\] above 9: in some image nothing is above 9"
+    ):
         ox.Target(index=(slice(None), 1), above=9).seeds(np.zeros((2, 3, 2), np.float32))
+
+
+# --- docs ----------------------------------------------------------------------------------------------
+def test_the_examples_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.chdir(root)
+    found = doctest.testfile(str(root / "docs" / "targets.md"), module_relative=False)
+    assert found.failed == 0 and found.attempted > 20

@@ -7,24 +7,15 @@ a function of that layer alone. Cuts are the dominators of the logit in the grap
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxplain.errors import LayerError
+from onnxplain.graph.axes import MOST_OTHERS, Axes, Grid, patches_that_count, trace_roles
 from onnxplain.graph.paths import differentiable_edges, find_path
 
-Axes = str
-"""The role of each axis of a tensor, e.g. "NCHW" or "NHWC" ("D" before "H" in three dimensions)."""
-
-_SPATIAL_NAMES = {1: "W", 2: "HW", 3: "DHW"}
-# Ops that fix their input and output to channels-first.
-_CHANNELS_FIRST = {
-    "Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
-    "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
-    "DepthToSpace", "SpaceToDepth",
-}  # fmt: skip
-_RELABELLING = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Einsum"}
 _NOT_FEATURES = {
     "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Transpose",
     "Pad", "Resize", "Cast", "Slice", "Split", "Reshape", "Expand", "Tile", "Dropout", "Identity", "Gather",
@@ -37,8 +28,10 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 class Layer:
     """A named activation.
 
-    `shape` is without the image axis; `axes` gives each axis its role ("NCHW", "NHWC") or is None where the
-    tensor is not a feature map; `cut` says whether every path from input to logit passes it.
+    `shape` is without the image axis; `axes` gives each axis its role ("NCHW", "NHWC", "NTC") or is None
+    where the tensor is not a feature map; `cut` says whether every path from input to logit passes it;
+    `grid` how the tokens of a transformer ("T") lie in the picture, and `patches_count` whether those in
+    the picture have a path to the logit, not class tokens alone.
     """
 
     name: str
@@ -46,6 +39,8 @@ class Layer:
     shape: tuple[int | None, ...]
     cut: bool
     axes: Axes | None = None
+    grid: Grid | None = None
+    patches_count: bool = True
 
     @property
     def spatial(self) -> bool:
@@ -54,7 +49,9 @@ class Layer:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of a feature map."""
+        """Height and width of a feature map, or of the grid of tokens."""
+        if self.grid is not None:
+            return (self.grid.height, self.grid.width)
         if self.axes is None or len(self.axes) != 4:
             return None
         h, w = (self.shape[self.axes.index(a) - 1] for a in "HW")
@@ -65,11 +62,42 @@ class Layer:
         """Number of channels of a feature map."""
         return None if self.axes is None else self.shape[self.axes.index("C") - 1]
 
+    @property
+    def has_map(self) -> bool:
+        """Whether its positions lie in the picture, so that they can be drawn: a feature map or tokens."""
+        return self.spatial or self.grid is not None
+
+    def with_grid(self, size: tuple[int, int]) -> Layer:
+        """Return this layer of tokens, [T, C], with its patches declared to be `size` (height, width).
+
+        Other tokens come before the patches, unless the graph says otherwise. Raises LayerError.
+        """
+        if not (len(size) == 2 and all(isinstance(s, int | np.integer) for s in size)):
+            raise LayerError(f"grid {size!r} is not (height, width)")
+        h, w = (int(s) for s in size)
+        if (h, w) == self.size:
+            return self
+        axes = self.axes or "NTC"
+        if len(self.shape) != 2 or None in self.shape or self.spatial:
+            raise LayerError(
+                f"layer {self.name!r} of shape {self.shape} has no tokens to put on a grid"
+            )
+        axes = "NCT" if axes[1] == "C" else "NTC"
+        tokens = self.shape[axes.index("T") - 1] or 0
+        others = tokens - h * w
+        if not (h > 0 and w > 0 and 0 <= others <= MOST_OTHERS):
+            raise LayerError(
+                f"layer {self.name!r} has {tokens} tokens, which are not {h}x{w} patches and up to "
+                f"{MOST_OTHERS} others"
+            )
+        return replace(self, axes=axes, grid=Grid(h, w, before=others))
+
 
 def find_layers(graph: gs.Graph, source: str, logit: str, axes: Axes | None) -> tuple[Layer, ...]:
     """Return the layers between the input `source` (whose axes are `axes`) and the logit, in order."""
     path = find_path(graph.nodes, {source}, {logit})
-    roles = trace_axes(graph.nodes, source, axes)
+    roles = trace_roles(graph.nodes, source, axes)
+    counting = patches_that_count(graph.nodes, roles, logit)
     cuts = find_cuts(graph.nodes, source, logit, path)
     layers = []
     for node in graph.nodes:
@@ -81,7 +109,11 @@ def find_layers(graph: gs.Graph, source: str, logit: str, axes: Axes | None) -> 
             if y.dtype is not None and np.dtype(y.dtype).kind in "iub":
                 continue  # a quantised tensor; its DequantizeLinear is the layer
             sizes = tuple(s if isinstance(s, int) else None for s in y.shape[1:])
-            layers.append(Layer(y.name, node.op, sizes, y.name in cuts, roles.get(y.name)))
+            layer = Layer(y.name, node.op, sizes, y.name in cuts)
+            if (role := roles.get(y.name)) is not None:
+                counts = role.grid is None or y.name in counting
+                layer = replace(layer, axes=role.axes, grid=role.grid, patches_count=counts)
+            layers.append(layer)
     return tuple(layers)
 
 
@@ -107,40 +139,14 @@ def find_cuts(nodes: Sequence[gs.Node], source: str, logit: str, path: set[str])
     return cuts - {source}
 
 
-def trace_axes(nodes: Sequence[gs.Node], source: str, axes: Axes | None) -> dict[str, Axes]:
-    """Return the axis roles of every tensor they can be followed to, from the input and from convolutions."""
-    roles: dict[str, Axes] = {} if axes is None else {source: axes}
-    for node in nodes:
-        for y in node.outputs:
-            role = _axes_after(node, y, roles)
-            if role is not None and y.shape is not None and len(role) == len(y.shape):
-                roles[y.name] = role
-    return roles
-
-
-def _axes_after(node: gs.Node, y: gs.Tensor, roles: Mapping[str, Axes]) -> Axes | None:
-    if node.op in _CHANNELS_FIRST:
-        rank = len(y.shape or ())
-        return "NC" + _SPATIAL_NAMES[rank - 2] if rank - 2 in _SPATIAL_NAMES else None
-    if node.op in _RELABELLING:
-        return None
-    known = [roles[x.name] for x in node.inputs if x.name in roles]
-    if not known:
-        return None
-    role = max(known, key=len)
-    if node.op == "Transpose":
-        order = node.attrs.get("perm", list(range(len(role)))[::-1])
-        return "".join(role[i] for i in order)
-    return role
-
-
 def choose_default(
     graph: gs.Graph, layers: Sequence[Layer], logit: str
 ) -> tuple[Layer | None, str]:
     """Return the layer to explain by default and the reason in words.
 
-    The last spatial cut that holds features: not the result of pooling or reordering, and not class
-    scores already (a weighted op must follow, else each class reads a single channel).
+    The last cut with a map that holds features: not the result of pooling or reordering, not class scores
+    already (a weighted op must follow, else each class reads a single channel), and not tokens of which the
+    logit reads the class token alone.
     """
     passed: list[str] = []
     for layer, unfit in reversed(_feature_cuts(graph, layers, logit)):
@@ -148,8 +154,9 @@ def choose_default(
             passed.append(f"{layer.name!r} {unfit}")
             continue
         h, w = layer.size or (0, 0)
+        what = "feature map" if layer.spatial else "patches"
         reason = (
-            f"the last feature map ({layer.channels} channels of {h} x {w}) that every path from the "
+            f"the last {what} ({layer.channels} channels of {h} x {w}) that every path from the "
             "input to the logit passes"
         )
         return layer, reason + (f"; {passed[-1]}" if passed else "")
@@ -166,7 +173,7 @@ def choose_levels(graph: gs.Graph, layers: Sequence[Layer], logit: str) -> tuple
     """
     found: list[Layer] = []
     for layer, unfit in _feature_cuts(graph, layers, logit):
-        if unfit is not None:
+        if unfit is not None or not layer.spatial:
             continue
         if found and 0.8 < _scale(layer) / _scale(found[-1]) < 1.25:
             found.pop()
@@ -182,12 +189,12 @@ def _scale(layer: Layer) -> float:
 def _feature_cuts(
     graph: gs.Graph, layers: Sequence[Layer], logit: str
 ) -> list[tuple[Layer, str | None]]:
-    """Return the spatial cuts in order, each with the reason why it holds no features, if so."""
+    """Return the cuts with a map in order, each with the reason why it holds no features, if so."""
     producers = {y.name: n for n in graph.nodes for y in n.outputs}
     before_weights = _tensors_before_weights(graph.nodes, logit)
     found: list[tuple[Layer, str | None]] = []
     for layer in layers:
-        if not (layer.cut and layer.spatial):
+        if not (layer.cut and layer.has_map):
             continue
         made_by = _maker(producers, layer.name)
         if made_by in _NOT_FEATURES:
@@ -196,6 +203,8 @@ def _feature_cuts(
             found.append((layer, "is the input, quantised"))
         elif layer.name not in before_weights:
             found.append((layer, "holds the class scores already"))
+        elif not layer.patches_count:
+            found.append((layer, "is read at the class token alone"))
         else:
             found.append((layer, None))
     return found

@@ -18,19 +18,20 @@ from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
 from onnxplain.methods import perturb
 from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
-from onnxplain.methods.maps import Found, channels_first
+from onnxplain.methods.maps import Found, channels_first, in_picture
 from onnxplain.model import Model
 from onnxplain.program import Linearized
 from onnxplain.results import Cam
-from onnxplain.target import Seeds
+from onnxplain.target import Seeds, scores
 
 
 @dataclass(frozen=True)
 class Row:
     """One CAM: `weigh` gives a weight per channel [n, K, 1, 1] or per position [n, K, h, w].
 
-    `rules` is the table of its backward pass, None for methods that only run forward. `cut`: it needs the
-    rest of the network as a function of the layer.
+    `rules` is the table of its backward pass, None for methods that only run forward. `cut`: it shares the
+    score out among whole channels, class tokens included, and needs the rest of the network as a function
+    of the layer.
     """
 
     weigh: Callable[[Found], Array]
@@ -93,14 +94,19 @@ def cam(
     target: object = None,
     kind: str = "lift_cam",
     layer: Layer | str | None = None,
+    grid: tuple[int, int] | None = None,
     **options: Any,
 ) -> Cam:
     """Return a class activation map per image: values [N, h, w] = sum_k weight_k A_k, signed, not scaled.
 
-    kind: a key of `CAMS`. layer: a feature map; None takes `model.default_layer`. `.weights` [N, K] are
+    kind: a key of `CAMS`. layer: a feature map, or tokens; None takes `model.default_layer`. grid: how the
+    patches among the tokens lie (height, width), where the graph does not tell; other tokens come first.
+    They are not in the map; lift_cam, ablation_cam and shap_cam count them in a channel's weight, and
+    meta["outside_grid"] is their share of sum |A * signal| per image. `.weights` [N, K] are
     the coefficients (for the element-wise hires_cam and layer_cam: each channel's sum); `.heatmap()`
     [N, H, W] is ReLU, bilinear up-sampling, min-max. For lift_cam the weights sum to
-    score(A) - score(A = 0); its reference pass runs once per model. shap_cam takes `permutations` (64)
+    score(A) - score(A = 0); its reference pass runs once per model; at tokens meta["residual"] is what the
+    sum misses, per image, and a sum that misses much is refused. shap_cam takes `permutations` (64)
     and `seed` (0).
 
     Raises ConfigError (unknown kind, option), LayerError (no feature map, or not a cut where one is needed),
@@ -110,21 +116,22 @@ def cam(
         raise ConfigError(f"cam kind {kind!r} is unknown: choose {', '.join(CAMS)}")
     row = CAMS[kind]
     job = start(model, x, target)
-    chosen = job.model.layer(layer)
-    if not chosen.spatial:
-        raise LayerError(f"layer {chosen.name!r} of shape {chosen.shape} is not a feature map")
+    chosen = _mapped(job, layer, grid)
     if row.cut:
         cut_layer(job.model, chosen, kind)
     rules = row.rules or VJP
     if rules.needs_reference:
         _reference_zeros(job, chosen, rules)
     checked = perturb.check_options(kind, options)
-    maps, weights, parts = [], [], []
+    maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
     for linearized, seeds in job.linearize(chosen.name, rules):
-        found_map, found_weights = _explain(job, row, chosen, linearized, seeds, checked)
+        found_map, found_weights, shares = _explain(job, row, chosen, linearized, seeds, checked)
         maps.append(found_map)
         weights.append(found_weights)
         parts.append(seeds)
+        outside += shares
+        if rules.needs_reference and chosen.grid is not None:
+            missing += _missing(job, chosen, linearized, seeds, found_weights)
     found = join(parts)
     return Cam(
         values=concat(maps),
@@ -140,23 +147,81 @@ def cam(
             layer=chosen.name,
             baseline="zero activations" if rules.needs_reference else None,
             paper=row.cite,
+            **({} if chosen.grid is None else {"grid": chosen.grid.words()}),
+            **({"outside_grid": outside} if outside else {}),
+            **({"residual": missing} if missing else {}),
             **checked,
         ),
     )
 
 
+def _mapped(job: Job, layer: Layer | str | None, grid: tuple[int, int] | None) -> Layer:
+    """Return the layer to map; raises LayerError where its positions do not lie in the picture."""
+    chosen = job.model.layer(layer)
+    if grid is not None:
+        chosen = chosen.with_grid(grid)
+    if not chosen.has_map:
+        tokens = len(chosen.shape) == 2
+        way_out = (
+            "; if it holds tokens, give the grid of their patches (--grid 14x14)" if tokens else ""
+        )
+        raise LayerError(
+            f"layer {chosen.name!r} of shape {chosen.shape} is not a feature map{way_out}"
+        )
+    if not chosen.patches_count and job.output == job.model.graph.logit.tensor:
+        raise LayerError(
+            f"layer {chosen.name!r} is read at the class token alone, its patches have no path to the logit: "
+            "choose an earlier layer"
+        )
+    return chosen
+
+
 def _explain(
     job: Job, row: Row, layer: Layer, linearized: Linearized, seeds: Seeds, options: dict[str, Any]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, list[float]]:
+    """Return maps, weights per channel, and per image the share of the contributions outside the maps."""
     a = channels_first(linearized[layer.name].astype(np.float32, copy=False), layer)
-    g = np.zeros(0, np.float32)
+    g, outside = np.zeros(0, np.float32), list[float]()
     if row.rules is not None:
         signal = linearized.backward({job.output: seeds.seed})[layer.name]
         g = channels_first(signal, layer)
+        outside = _outside_grid(a * g, layer)
+    shown = in_picture(a, layer)
+    if not row.cut:
+        a, g = shown, in_picture(g, layer) if g.size else g
     weights = row.weigh(Found(a, g, seeds, job, layer, linearized, options))
-    maps: Array = (weights * a).sum(1)
-    per_channel = weights if weights.shape[2:] == (1, 1) else (weights * a)
-    return maps.astype(np.float32), per_channel.sum((2, 3)).astype(np.float32)
+    maps: Array = (weights * shown).sum(1)
+    per_channel = weights if weights.shape[2:] == (1, 1) else (weights * shown)
+    return maps.astype(np.float32), per_channel.sum((2, 3)).astype(np.float32), outside
+
+
+def _outside_grid(contributions: Array, layer: Layer) -> list[float]:
+    """Return the share per image of sum |A * signal| over all tokens [n, K, T, 1] that is on no patch."""
+    if layer.grid is None:
+        return []
+    sizes = np.abs(contributions).astype(np.float64)
+    inside, whole = in_picture(sizes, layer).sum((1, 2, 3)), sizes.sum((1, 2, 3))
+    return [float(share) for share in (whole - inside) / np.where(whole > 0, whole, 1)]
+
+
+def _missing(
+    job: Job, layer: Layer, linearized: Linearized, seeds: Seeds, weights: Array
+) -> list[float]:
+    """Return score(A) - score(A = 0) - sum of the weights, per image.
+
+    A normalisation of zeros divides by nearly nothing, and float32 may lose the sum. Raises LayerError where
+    more than a hundredth is lost, unless the rules are not exact anyway.
+    """
+    nothing = np.zeros_like(linearized[layer.name])
+    program = linearized.program
+    base = scores(seeds.seed, program.tail({**linearized.feeds, layer.name: nothing})[job.output])
+    lost = seeds.scores - base - weights.sum(1, dtype=np.float64)
+    if not program.notes and (np.abs(lost) > 0.01 * (np.abs(seeds.scores) + np.abs(base))).any():
+        raise LayerError(
+            f"contributions at {layer.name!r} miss the rise of the score by {np.abs(lost).max():.2g}: "
+            "lost in rounding where zero tokens are normalised; use grad_cam, or another layer"
+        )
+    return [float(value) for value in lost]
 
 
 def _reference_zeros(job: Job, layer: Layer, rules: RuleTable) -> None:

@@ -108,7 +108,8 @@ def start(model: Model, x: Images, target: object) -> Job:
 def output_tensor(model: Model, name: str | None) -> str:
     """Return the tensor to explain for an output's name: its logit where it ends in Softmax or Sigmoid.
 
-    Raises TargetError for a name that is neither an output nor a tensor of the graph.
+    Raises TargetError for a name that is neither an output nor a tensor of the graph, or for an output
+    without a row per image.
     """
     if name is None:
         return model.graph.logit.tensor
@@ -117,6 +118,10 @@ def output_tensor(model: Model, name: str | None) -> str:
             return logit.tensor
     if model.graph.layer(name) is None:
         outputs = ", ".join(logit.output for logit in model.graph.logits)
+        if name in (output.name for output in model.graph.nodes.outputs):
+            raise TargetError(
+                f"{model.name}: output {name!r} has no row for each image; explain {outputs}"
+            )
         raise TargetError(f"{model.name} has no output {name!r}; it has {outputs}")
     return name
 

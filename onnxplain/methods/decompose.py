@@ -27,7 +27,7 @@ from onnxplain.methods.chain import Chain
 from onnxplain.methods.common import Images, Job, start, whole
 from onnxplain.model import Model
 from onnxplain.preprocess import picture
-from onnxplain.target import Classes, as_target
+from onnxplain.target import Classes, Target, as_target
 
 Seed = Literal["path", "root", "max", "sum"]
 Weight = Literal["signed", "positive", "mean"]
@@ -354,7 +354,13 @@ class _Growing:
 
 def _label(job: Job, channel: int) -> str:
     """Return what is explained, in words."""
-    return job.model.label(channel) if channel >= 0 else str(job.target)
+    model, target = job.model, job.target
+    if channel >= 0:
+        return model.label(channel)
+    contrast = isinstance(target, Target) and target.output is None and model.classes is not None
+    if contrast and isinstance(target.index, int) and isinstance(target.minus, int):
+        return f"{model.label(target.index)} minus {model.label(target.minus)}"
+    return str(target)
 
 
 def _picture(job: Job) -> Array | None:

@@ -16,7 +16,10 @@ from onnxplain.target import Seeds
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a CAM weighs: A and its signal G, [n, K, h, w] both; G is empty without a backward pass."""
+    """What a CAM weighs: A and its signal G, [n, K, h, w] both; G is empty without a backward pass.
+
+    Of tokens, those that are patches; all of them, as [n, K, T, 1], where the CAM needs whole channels.
+    """
 
     A: Array
     G: Array
@@ -28,13 +31,25 @@ class Found:
 
 
 def channels_first(a: Array, layer: Layer) -> Array:
-    """Return [n, *layer.shape] as [n, K, h, w]."""
-    return np.ascontiguousarray(np.transpose(a, [_axes(layer).index(r) for r in "NCHW"]))
+    """Return [n, *layer.shape] as [n, K, h, w]; tokens as [n, K, T, 1], those that are no patches too."""
+    axes = _axes(layer)
+    order = "NCHW" if layer.grid is None else "NCT"
+    first = np.ascontiguousarray(np.transpose(a, [axes.index(r) for r in order]))
+    return first if layer.grid is None else first[..., None]
 
 
 def from_channels_first(a: Array, layer: Layer) -> Array:
-    """Return [n, K, h, w] in the layer's own order of axes."""
-    return np.ascontiguousarray(np.transpose(a, ["NCHW".index(r) for r in _axes(layer)]))
+    """Undo `channels_first`: return [n, K, h, w] in the layer's own order of axes."""
+    order, rows = ("NCHW", a) if layer.grid is None else ("NCT", a[..., 0])
+    return np.ascontiguousarray(np.transpose(rows, [order.index(r) for r in _axes(layer)]))
+
+
+def in_picture(a: Array, layer: Layer) -> Array:
+    """Return what `channels_first` gave as [n, K, h, w] where the layer holds tokens: the patches only."""
+    if layer.grid is None:
+        return a
+    patches = a[:, :, layer.grid.patches, 0]
+    return patches.reshape(*a.shape[:2], layer.grid.height, layer.grid.width)
 
 
 def _axes(layer: Layer) -> str:

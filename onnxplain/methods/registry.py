@@ -38,13 +38,18 @@ def method_name(name: str) -> str:
 
 
 def explain(
-    model: Model, x: Images, method: str, target: object = None, layer: Layer | str | None = None
+    model: Model,
+    x: Images,
+    method: str,
+    target: object = None,
+    layer: Layer | str | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Explanation:
-    """Run a method by name; `layer` is used by class activation maps only.
+    """Run a method by name; `layer` and `grid` are used by class activation maps only.
 
     Raises what the method raises, and ConfigError for an unknown name.
     """
     key = method_name(method)
     if key in CAMS:
-        return METHODS[key](model, x, target, layer=layer)
+        return METHODS[key](model, x, target, layer=layer, grid=grid)
     return METHODS[key](model, x, target)

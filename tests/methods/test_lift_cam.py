@@ -245,3 +245,18 @@ def test_every_sampled_order_shares_out_the_whole_rise(name: str) -> None:
     shap = np.array([exact_shap(oracle, one, 1) for one in a])
     errors = [np.abs(sampled(permutations=n) - shap).max() for n in (2, 400)]
     assert errors[1] < 0.3 * errors[0]
+
+
+# --- normalisation at a zero reference ------------------------------------------------------------------
+def test_contributions_through_a_layer_norm_keep_the_size_of_shapley_values() -> None:
+    """At zero activations 1 / deviation is eps^(-1/2): halfway to it, weights were 50 times too large."""
+    found: list[tuple[float, float]] = []
+    for seed in range(6):
+        whole, alone = protos(HEADS["layer norm"], seed)
+        x, target = pictures(2, 50 + seed), seed % CLASSES
+        shap = np.array([exact_shap(Oracle(alone), a, target) for a in activation(whole, x)])
+        weights = lift(whole, x, target).weights
+        sizes = np.linalg.norm(weights, axis=1) / np.linalg.norm(shap, axis=1)
+        found += zip(cosines(weights, shap), sizes, strict=True)
+    cosine, size = np.array(found).mean(0)
+    assert cosine > 0.9 and 0.5 < size < 1.5, (cosine, size)

@@ -28,18 +28,19 @@ def normalise_backward(
 ) -> gs.Tensor:
     """Send `g` back through y = d s, where d = x - mean(x) and s = (mean(d^2) + eps)^(-1/2) over `axes`.
 
-    Without a reference x0 the result is the gradient. With one it is the DeepLIFT multiplier [ours]: the
-    products d s and d d take their other factor halfway between x and x0, and s takes its secant over
-    v = mean(d^2), which is -(s s0)^2 / (s + s0) and so needs no division by a difference. Contributions
-    then add up: sum of m (x - x0) = sum of g (y - y0). `centre=False` leaves the mean in.
+    Without a reference x0 the result is the gradient. With one it is the DeepLIFT multiplier [ours] by
+    d s - d0 s0 = s (d - d0) + d0 (s - s0): at zero activations s0 is eps^(-1/2), about 300, and halfway it
+    would drown what moves. d d takes its other factor halfway, and s its secant over v = mean(d^2),
+    which is -(s s0)^2 / (s + s0) and so needs no division by a difference. Contributions then add up:
+    sum of m (x - x0) = sum of g (y - y0). `centre=False` leaves the mean in.
     """
     d, s = _standardise(op, x, axes, eps, centre)
     d0, s0 = (d, s) if x0 is None else _standardise(op, x0, axes, eps, centre)
     d_mid, s_mid = _middle(op, d, d0), _middle(op, s, s0)
     both = op.Mul(s, s0)
     slope = op.Mul(both, op.Div(both, s_mid))  # -2 ds/dv: s^3 without a reference
-    at_s = op.ReduceMean(op.Mul(g, d_mid), axes, keepdims=1)
-    at_d = op.Sub(op.Mul(g, s_mid), op.Mul(d_mid, op.Mul(slope, at_s)))
+    at_s = op.ReduceMean(op.Mul(g, d0), axes, keepdims=1)
+    at_d = op.Sub(op.Mul(g, s), op.Mul(d_mid, op.Mul(slope, at_s)))
     return op.Sub(at_d, op.ReduceMean(at_d, axes, keepdims=1)) if centre else at_d
 
 

@@ -25,7 +25,7 @@ LINEAR = (
     "Conv", "ConvTranspose", "BatchNormalization", "AveragePool", "GlobalAveragePool",
     "ReduceSum", "ReduceMean", "Resize", "Pad", "DepthToSpace", "SpaceToDepth",
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Concat", "Split",
-    "Slice", "Gather", "GatherND", "ScatterND", "Identity", "Dropout",
+    "Slice", "Gather", "GatherND", "ScatterND", "Col2Im", "Identity", "Dropout",
     "Cast", "DequantizeLinear", *activation.STEPS,
 )  # fmt: skip
 """Ops whose multiplier is the gradient; rounding is passed straight through, as the gradient has it."""
@@ -129,13 +129,13 @@ def lp_pool(c: Context, g: Tensor) -> list[Tensor | None]:
 
 @RESCALE.on("Div")
 def quotient(c: Context, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply by the reciprocal, whose secant is -1 / (b b0)."""
-    op, there = c.op, Moved(c, halfway=False)
-    (a, b), (a0, b0) = c.x, there.x
-    r, r0 = op.Reciprocal(b), op.Reciprocal(b0)
-    inverse = op.Mul(op.Add(r, r0), 0.5) if c.needs(1) else r
-    middle = op.Mul(op.Add(a, a0), 0.5)
-    return op.Mul(g, inverse), op.Neg(op.Mul(g, op.Mul(middle, op.Mul(r, r0))))
+    """Use a / b - a0 / b0 = (a - a0) / b - a0 (b - b0) / (b b0).
+
+    Not halfway: what is divided by its own norm has a b0 near 0 at a zero reference.
+    """
+    op, (a0, b0) = c.op, Moved(c, halfway=False).x
+    r, r0 = op.Reciprocal(c.x[1]), op.Reciprocal(b0)
+    return op.Mul(g, r), op.Neg(op.Mul(g, op.Mul(a0, op.Mul(r, r0))))
 
 
 # --- selections ----------------------------------------------------------------------------------------
@@ -159,6 +159,16 @@ def selection(c: Context, g: Tensor, *_: None) -> list[Tensor | None]:
 def where(c: Context, g: Tensor) -> list[Tensor | None]:
     """Keep the gradient: a constant condition chooses the same at the reference."""
     c.const(0)
+    return gradient(c, g)
+
+
+@RESCALE.on("GridSample", "RoiAlign", "ReverseSequence")
+def reading(c: Context, g: Tensor) -> list[Tensor | None]:
+    """Keep the gradient: at the reference, too, the same places are read."""
+    if c.type != "GridSample":
+        c.const(1)
+    elif c.needs(1):
+        raise c.refuse("DeepLIFT has no rule for a grid that depends on the input")
     return gradient(c, g)
 
 

@@ -1,4 +1,4 @@
-"""What is explained: a class, a contrast, any output element, or a sum over a region -> a seed.
+"""A target: a class, a contrast, any output element, or a weighted sum -> a seed.
 
 Every target is a linear function of one output tensor, so it is one array of weights: the *seed* that the
 backward pass starts from. Its score is the sum of seed times output.
@@ -6,7 +6,6 @@ backward pass starts from. Its score is the sum of seed times output.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,26 +25,28 @@ class Target:
     `index`: a class, or one index per axis of the output without the image axis (slices sum up); None
     means the largest element of each image (the predicted class). `minus`: a second index to subtract (a
     contrast z_a - z_b). `output`: an output of the file by name (its logit where it ends in Softmax or
-    Sigmoid), or any layer; None is the model's logit. `region`: weights over the last two axes of the
-    output, [H, W], multiplied on (segmentation: the sum of a class over a mask). `above`: of what `index`
-    selects, only the values above this count (detection: all anchors that see the class; in units of the
-    explained tensor, so of the logit where there is one).
+    Sigmoid), or any layer; None is the model's logit. `weights`: multiplied on what `index` selects, or on
+    the whole output without one; they have the shape of the output's last axes: [H, W] sums a class over a
+    mask, [D] is a direction among embeddings, -1 turns the sign. `above`: of what `index` selects, only
+    the values above this count (detection: all anchors that see the class; in units of the explained
+    tensor, so of the logit where there is one). `name`: how titles call it.
     """
 
     index: Index | None = None
     minus: Index | None = None
     output: str | None = None
-    region: Array | None = None
+    weights: Array | None = None
     above: float | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", _checked(self.index))
         object.__setattr__(self, "minus", _checked(self.minus))
-        if self.region is not None:
-            region = np.asarray(self.region)
-            if region.dtype.kind not in "fiub" or not np.isfinite(region).all() or not region.any():
-                raise TargetError("a region must be numbers [H, W], some of them not zero")
-            object.__setattr__(self, "region", region.astype(np.float32))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _numbers(self.weights))
+        number = isinstance(self.above, int | float | np.number | None)
+        if not number or not np.isfinite(self.above or 0):
+            raise TargetError(f"above must be a finite number, got {self.above!r}")
 
     @classmethod
     def contrast(cls, a: int, b: int) -> Target:
@@ -66,9 +67,21 @@ class Target:
                 f"box {tuple(box)} must be left, top, right, bottom in 0..1 with an area"
             )
         height, width = size
-        region = np.zeros(size, np.float32)
-        region[_covered(top, bottom, height), _covered(left, right, width)] = 1
-        return cls(index=index, output=output, region=region)
+        inside = np.zeros(size, np.float32)
+        inside[_covered(top, bottom, height), _covered(left, right, width)] = 1
+        return cls(index=index, output=output, weights=inside)
+
+    @classmethod
+    def similar(
+        cls, embedding: Array, output: str | None = None, name: str = "similar to another image"
+    ) -> Target:
+        """Explain why an output is like `embedding`, that of another image: their product at its length 1.
+
+        The score is |e| cos(e, embedding), the cosine itself where the model's embeddings have length 1. The
+        cosine of others is no linear function of the output. Raises TargetError for a zero embedding.
+        """
+        numbers = _numbers(embedding).astype(np.float64)
+        return cls(output=output, weights=numbers / np.linalg.norm(numbers), name=name)
 
     def seeds(self, values: Array) -> Seeds:
         """Return the seed of each image for an output `values` of shape [N, ...].
@@ -77,7 +90,7 @@ class Target:
         """
         n = len(values)
         seed = np.zeros(values.shape, np.float32)
-        if self.index is None:
+        if self.index is None and self.weights is None:
             flat = values.reshape(n, -1)
             best = flat.argmax(1)
             seed.reshape(n, -1)[np.arange(n), best] = 1
@@ -87,35 +100,39 @@ class Target:
             classes = np.full(n, self._class(values))
         if self.minus is not None:
             seed[(slice(None), *_axes(self.minus, values))] -= 1
-        if self.region is not None:
-            if values.ndim < 3 or self.region.shape != values.shape[-2:]:
+        if self.weights is not None:
+            rank = self.weights.ndim
+            if self.weights.shape != values.shape[1:][values.ndim - 1 - rank :]:
                 raise TargetError(
-                    f"a region of shape {self.region.shape} does not fit an output of shape "
+                    f"weights of shape {self.weights.shape} do not fit an output of shape "
                     f"{values.shape[1:]}"
                 )
-            seed = seed * self.region
+            seed = seed * self.weights
         if self.above is not None:
             seed = seed * (values > self.above)
             if not seed.reshape(n, -1).any(1).all():
-                raise TargetError(
-                    f"nothing that {self} selects is above {self.above} in every image"
-                )
+                raise TargetError(f"target {self}: in some image nothing is above {self.above:g}")
         return Seeds(seed, classes.astype(np.int64), scores(seed, values))
 
     def _class(self, values: Array) -> int:
         """Return the class that is explained, or -1 where the target is not one class."""
-        if values.ndim != 2 or not isinstance(self.index, int) or self.minus is not None:
+        if self.minus is not None or self.weights is not None:
+            return -1
+        if values.ndim != 2 or not isinstance(self.index, int):
             return -1
         return _positive(self.index, values.shape[1])
 
     def __str__(self) -> str:
         """Describe the target in words, for titles and meta."""
-        what = "largest element" if self.index is None else _written(self.index)
+        if self.name is not None:
+            return self.name
+        what = "largest element" if self.weights is None else "everything"
+        what = what if self.index is None else _written(self.index)
         contrast = "" if self.minus is None else f" minus {_written(self.minus)}"
         where = "" if self.output is None else f" of {self.output!r}"
-        region = " over a region" if self.region is not None else ""
         above = "" if self.above is None else f" above {self.above:g}"
-        return f"{what}{contrast}{where}{region}{above}"
+        weights = "" if self.weights is None else f" times {_described(self.weights)}"
+        return f"{what}{contrast}{where}{above}{weights}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +214,10 @@ def _positive(index: int, classes: int) -> int:
     return index % classes
 
 
-def _axes(index: Index, values: Array) -> tuple[int | slice, ...]:
+def _axes(index: Index | None, values: Array) -> tuple[int | slice, ...]:
     """Check an index expression against an output; raises TargetError for what selects nothing."""
+    if index is None:
+        return ()
     full = index if isinstance(index, tuple) else (index,)
     shape = values.shape[1:]
     if len(full) == len(shape) == 1 and isinstance(full[0], int):
@@ -224,37 +243,6 @@ def _checked(index: object) -> Index | None:
     return plain if isinstance(index, tuple | list) else plain[0]
 
 
-def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
-    """Read a target as typed at a terminal.
-
-    "281" or "tabby" (a class by number or label), "281-285" or "tabby - Egyptian cat" (a contrast),
-    "boxes[17,2]" (an element of an output), "scores[:,1]" (a sum; also "10:20"), "scores[:,1]>2" (the sum
-    of what is above 2). Raises TargetError for anything else.
-    """
-    text, names = text.strip(), list(labels or ())
-    if (one := _class_named(text, names)) is not None:
-        return Target(index=one)
-    for at in (i for i, c in enumerate(text) if c == "-" and i > 0):
-        pair = [_class_named(part.strip(), names) for part in (text[:at], text[at + 1 :])]
-        if pair[0] is not None and pair[1] is not None:
-            return Target.contrast(pair[0], pair[1])
-    element = re.fullmatch(r"(.*)\[([^\[\]]*)\](?:\s*>\s*(\S+))?", text)
-    if element:
-        output, inside, above = element.groups()
-        try:
-            index = tuple(_part(part) for part in inside.split(","))
-            return Target(
-                index, output=output or None, above=None if above is None else float(above)
-            )
-        except ValueError as error:
-            raise TargetError(
-                f"target {text!r}: indices must be whole numbers or ranges, as in scores[17,1] "
-                "or scores[:,1]>2"
-            ) from error
-    hint = "a class number" + (", a label" if names else "") + ", A-B, or output[index]"
-    raise TargetError(f"target {text!r} is none of: {hint}")
-
-
 def _written(index: Index) -> str:
     """Write an index the way it is typed: "3", "[17, 1]" or "[:, 1]"."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -267,16 +255,18 @@ def _written(index: Index) -> str:
     return texts[0] if isinstance(index, int) else f"[{', '.join(texts)}]"
 
 
-def _part(text: str) -> int | slice:
-    """Read one index: "17", ":" or "10:20"."""
-    low, colon, high = (part.strip() for part in text.partition(":"))
-    if not colon:
-        return int(low)
-    return slice(int(low) if low else None, int(high) if high else None)
+def _described(weights: Array) -> str:
+    """Write a single weight, or the shape of several."""
+    shape = " x ".join(map(str, weights.shape))
+    return f"{shape} weights" if shape else f"{weights:g}"
 
 
-def _class_named(text: str, names: list[str]) -> int | None:
-    """Return the class of a label or of a number in ASCII digits, else None."""
-    if text in names:
-        return names.index(text)
-    return int(text) if text.isascii() and text.isdigit() else None
+def _numbers(given: object) -> Array:
+    """Return weights as float32; raises TargetError for what holds no finite numbers, or zeros alone."""
+    found = np.asarray(given)
+    if found.dtype.kind in "fiub":
+        with np.errstate(over="ignore"):
+            found = found.astype(np.float32)
+        if np.isfinite(found).all() and found.any():
+            return found
+    raise TargetError("weights must be finite numbers, some of them not zero")

@@ -1,0 +1,96 @@
+"""PyTorch made to choose, at every kink of an activation and every MaxPool, as onnxruntime did.
+
+What the gradient's own run chose is among its residuals: masks of rectifiers, slopes of HardSwish, positions
+of maxima. It counts only where both sides lie within rounding of each other, so a wrong rule stays wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import onnxplain as ox
+from onnxplain.methods.common import output_tensor
+
+NEAR = 1e-3
+"""Share of a map's largest value within which rounding may decide."""
+
+
+def residuals(model: ox.Model, x: np.ndarray, target: ox.Target) -> list[Tensor]:
+    """Return what the gradient of one picture [1, 3, H, W] keeps of its forward run."""
+    fitted, feeds = model.fit(x)
+    output = output_tensor(fitted, target.output)
+    program = fitted.program((output,), (fitted.graph.source.name,))
+    values = program.forward(feeds).values
+    return [torch.from_numpy(np.asarray(values[name])) for name in program.pair.residuals]
+
+
+@contextmanager
+def sides_of(kept: Sequence[Tensor]) -> Iterator[None]:
+    """Give PyTorch's functions the choices among `kept`, each the one that is most like its own."""
+    max_pool = F.max_pool2d
+
+    def choice(own: Tensor) -> Tensor:
+        kind = own.dtype if own.dtype in (torch.bool, torch.long) else torch.float32
+        same = [r.to(own.dtype) for r in kept if r.shape == own.shape and r.dtype == kind]
+        return min(same, key=lambda r: _distance(r, own), default=own)
+
+    def clamp(top: float) -> Callable[..., Tensor]:
+        def sided(v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            slope = (v > 0) & (v < top)
+            near = _near(v, 0, v) | _near(v, top, v)
+            return _Sided.apply(v, v.clamp(0, top), torch.where(near, choice(slope), slope))
+
+        return sided
+
+    def hardsigmoid(v: Tensor, *args: Any) -> Tensor:
+        inside = v.abs() < 3
+        inside = torch.where(_near(v.abs(), 3, v), choice(inside), inside)
+        return _Sided.apply(v, (v + 3).clamp(0, 6) / 6, inside / 6)
+
+    def hardswish(v: Tensor, *args: Any) -> Tensor:
+        slope = torch.where(v.abs() < 3, (2 * v + 3) / 6, (v > 0).to(v.dtype))
+        slope = torch.where(_near(v.abs(), 3, v), choice(slope), slope)
+        return _Sided.apply(v, v * (v + 3).clamp(0, 6) / 6, slope)
+
+    def pool(v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y, own = max_pool(v, *args, **{**kwargs, "return_indices": True})
+        flat, highest, own = v.flatten(2), y.flatten(2), own.flatten(2)
+        found = choice(own)
+        near = _near(flat.gather(2, found), highest, v)
+        return flat.gather(2, torch.where(near, found, own)).reshape(y.shape)
+
+    sided = {"relu": clamp(np.inf), "relu6": clamp(6), "hardtanh": clamp(6), "max_pool2d": pool,
+             "hardsigmoid": hardsigmoid, "hardswish": hardswish}  # fmt: skip
+    with mock.patch.multiple(F, **sided):
+        yield
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a != b).sum() if a.dtype != torch.float64 else (a - b).abs().sum())
+
+
+def _near(v: Tensor, to: Tensor | float, scale: Tensor) -> Tensor:
+    return (v - to).abs() <= NEAR * scale.abs().max()
+
+
+class _Sided(torch.autograd.Function):
+    """A function of `v` with this value and this slope."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        """Return the value."""
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        """Multiply by the slope."""
+        return g * ctx.saved_tensors[0], None, None
