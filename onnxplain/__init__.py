@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from onnxplain.methods.cam import cam as cam
     from onnxplain.methods.decompose import decompose as decompose
     from onnxplain.methods.decompose import decompose_many as decompose_many
+    from onnxplain.methods.exemplars import exemplars as exemplars
     from onnxplain.methods.gradient import gradient as gradient
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
     from onnxplain.methods.saliency import saliency as saliency
+    from onnxplain.methods.similar import similar as similar
     from onnxplain.model import Model as Model
     from onnxplain.model import load as load
     from onnxplain.preprocess import Preprocess as Preprocess
@@ -52,11 +54,13 @@ _HOMES = {
     "cam": "methods.cam",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
+    "exemplars": "methods.exemplars",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "integrated_gradients": "methods.averaged",
     "load": "model",
     "saliency": "methods.saliency",
+    "similar": "methods.similar",
     "smooth_grad": "methods.averaged",
 }
 

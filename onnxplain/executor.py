@@ -7,13 +7,16 @@ reported are those a session really got: onnxruntime falls back to the CPU witho
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
 from onnxplain.errors import ConfigError, ModelError
+from onnxplain.graph.export import Part
 
 Device = Literal["auto", "cpu", "cuda"]
 Array = np.ndarray[Any, Any]
@@ -22,6 +25,10 @@ Value = Any
 
 # It moves the amounts of a Pad into the pooling behind it, which then refuses those above its kernel.
 _DISABLED = ["Pad_Fusion"]
+_FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Message: (.*)")
+_NOISE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ |\S+\.(?:cc|h):\d+ "
+)
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 
@@ -30,20 +37,25 @@ class Executor:
     """A device to run models on.
 
     `device`: "auto" takes CUDA where onnxruntime has it and it works, "cuda" insists, "cpu" never asks.
-    `threads`: of one run; None leaves the choice to onnxruntime (all cores).
+    `threads`: of one run; None leaves the choice to onnxruntime (all cores). `tf32` lets CUDA round the
+    factors of products to TensorFloat-32, 10 bits: faster, and off unless asked for.
     """
 
-    def __init__(self, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, device: Device = "auto", threads: int | None = None, tf32: bool = False
+    ) -> None:
         """Check the settings; raises ConfigError for an unknown device or without CUDA when insisted on."""
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device {device!r} is unknown: choose auto, cpu or cuda")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ConfigError(f"threads must be a whole number from 1 on, got {threads!r}")
         self.threads = threads
-        self._wanted = _available(device)
+        self._wanted = _available(device, tf32)
 
-    def session(self, model: bytes | str, optimize: bool = True) -> Session:
-        """Make a session of a serialised model, or of a file; raises ModelError if onnxruntime refuses it.
+    def session(self, model: Part | bytes | str, optimize: bool = True) -> Session:
+        """Make a session of a part of a graph, a serialised model, or a file.
+
+        Raises ModelError if onnxruntime refuses it.
 
         `optimize` lets onnxruntime fuse operators, which takes time in proportion to nodes x outputs.
         """
@@ -52,28 +64,38 @@ class Executor:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its warnings would land on the user's terminal
         options.enable_mem_pattern = False  # batch sizes vary between calls
+        # By default a MatMul with int8 weights rounds its other factor, a gradient perhaps, to 8 bits too.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
+        source, fed = (model.model, model.fed) if isinstance(model, Part) else (model, {})
+        if isinstance(model, Part) and model.beside:
+            values = [ort.OrtValue.ortvalue_from_numpy(v) for v in model.beside.values()]
+            options.add_external_initializers(list(model.beside), values)
         try:
             session = ort.InferenceSession(
-                model, options, providers=self._wanted, disabled_optimizers=_DISABLED
+                source, options, providers=self._wanted, disabled_optimizers=_DISABLED
             )
         except Exception as error:  # onnxruntime raises a family of pybind11 types
             raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error
-        return Session(session)
+        return Session(session, fed)
 
 
 class Session:
     """One model, ready to run."""
 
-    def __init__(self, session: Any) -> None:
-        """Wrap an onnxruntime InferenceSession."""
+    def __init__(self, session: Any, fed: Mapping[str, Array] = MappingProxyType({})) -> None:
+        """Wrap an onnxruntime InferenceSession; `fed` are the inputs that are the same in every run."""
         self._session = session
-        self.inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
+        inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
+        self.inputs = {k: v for k, v in inputs.items() if k not in fed}
         self.outputs = [o.name for o in session.get_outputs()]
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._fed: dict[str, Value] = dict(fed)
+        if self.on_device:
+            self._fed = {k: _on_device(v) for k, v in fed.items()}
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return the float type of an input; float32 for one that the model does not read."""
@@ -92,7 +114,7 @@ class Session:
 
         Raises ModelError when onnxruntime fails; feeds are checked before they come here.
         """
-        used = {k: v for k, v in feeds.items() if k in self.inputs}
+        used = self._fed | {k: v for k, v in feeds.items() if k in self.inputs}
         try:
             if self.on_device:
                 return self._run_on_device(used, set(keep))
@@ -122,13 +144,13 @@ def runtime_version() -> str:
     return str(ort.__version__)
 
 
-def _available(device: Device) -> list[str]:
+def _available(device: Device, tf32: bool) -> list[str | tuple[str, dict[str, str]]]:
     """Return the providers to ask for, having tried CUDA on a tiny model where it is wanted."""
     if device == "cpu":
         return [_CPU]
     works, why = _cuda_works()
     if works:
-        return [_CUDA, _CPU]
+        return [(_CUDA, {"use_tf32": str(int(tf32))}), _CPU]
     if device == "cuda":
         raise ConfigError(f'device "cuda" is not usable: {why}; use device="auto" or "cpu"')
     return [_CPU]
@@ -163,6 +185,17 @@ def _tiny_model() -> bytes:
     return parser.parse_model(text).SerializeToString()  # type: ignore[no-any-return]
 
 
+def _on_device(array: Array) -> Value:
+    import onnxruntime as ort
+
+    return ort.OrtValue.ortvalue_from_numpy(array, "cuda")
+
+
 def _first_line(error: Exception) -> str:
+    """Return what onnxruntime says without its codes and source lines."""
     text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    failed = _FAILED_NODE.search(text[0])
+    said = f"{failed[1]} (node {failed[2]!r}): {failed[3]}" if failed else text[0]
+    return _NOISE.sub("", said).strip(" :.")[:300]

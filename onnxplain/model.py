@@ -17,7 +17,7 @@ from onnxplain.errors import ConfigError, LayerError, TargetError
 from onnxplain.executor import Array, Device, Executor, Session, runtime_version
 from onnxplain.feeds import Feeds, check_feeds, choose_rows, input_spec
 from onnxplain.graph.canonical import import_graph
-from onnxplain.graph.export import to_bytes
+from onnxplain.graph.export import export
 from onnxplain.graph.graph import Graph, build
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
@@ -52,11 +52,13 @@ def load(
     preprocess: Preprocess | str | Mapping[str, Any] | None = None,
     labels: Sequence[str] | str | Path | None = None,
     threads: int | None = None,
+    tf32: bool = False,
 ) -> Model:
     """Load an ONNX model for explaining.
 
     source: path (external data must lie in its folder), bytes, or ModelProto.
-    device: "auto" (CUDA where it works), "cpu" or "cuda"; threads: of one run, None for all cores.
+    device: "auto" (CUDA where it works), "cpu" or "cuda"; threads: of one run, None for all cores; tf32: let
+        CUDA compute products in TensorFloat-32 (docs/gpu.md has the error and the gain).
     preprocess: how to feed images: a `Preprocess`, a preset's name (imagenet, inception, caffe, unit, raw), a
         mapping of its fields, or a TOML/JSON file's path; None looks beside the model
         (`model.onnxplain.toml`), then into its metadata, then guesses from the input and says so.
@@ -69,7 +71,7 @@ def load(
     if isinstance(labels, str | Path):
         labels = read_labels(labels)
     with understanding(file.name):
-        return Model(file, Executor(device, threads), given, labels)
+        return Model(file, Executor(device, threads, tf32), given, labels)
 
 
 class Model:
@@ -88,7 +90,7 @@ class Model:
         """Canonicalise the file; use `load`."""
         self.name, self.path, self.sha256 = file.name, file.path, file.sha256
         self.executor = executor
-        self._imported = import_graph(file.proto)
+        self._imported = import_graph(file.proto, file.weights)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
         self.graph: Graph = build(self._imported.copy(), size)
@@ -268,8 +270,8 @@ class Model:
                         raise LayerError(f"{self.name} has no tensor {name!r}")
                 nodes = needed(self.graph.nodes.nodes, names)
                 outputs = [self._tensors[name] for name in names]
-                data = to_bytes(self.graph.nodes, nodes, self.graph.nodes.inputs, outputs)
-                self._sessions[names] = self.executor.session(data)
+                part = export(self.graph.nodes, nodes, self.graph.nodes.inputs, outputs)
+                self._sessions[names] = self.executor.session(part)
             return self._sessions[names]
 
     def _at_size(self, feeds: Feeds) -> Model:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxplain.errors import ConfigError
+from onnxplain.feeds import Feeds
 from onnxplain.methods.common import start
 from onnxplain.methods.gradient import gradient
 from onnxplain.model import Model
@@ -53,25 +54,37 @@ def verify(model: Model, seed: int = 0) -> Verification:
     """
     if model.path is None or len(model.graph.inputs) > 1:
         raise ConfigError(f"{model.name}: only a file with a single input can be verified")
-    x = _noise(model, seed)
-    original = model.executor.session(str(model.path)).run({model.graph.source.name: x})
+    feeds = noise(model, seed)
+    x = feeds[model.graph.source.name]
+    original = model.executor.session(str(model.path)).run(feeds)
     names = [logit.output for logit in model.graph.logits]
-    canonical = model.values({model.graph.source.name: x}, names)
+    canonical = model.values(feeds, names)
     differences = [_relative(canonical[name], original[name]) for name in names]
     kinds = [original[name].dtype.str[1:] for name in names]
     allowed = max(FORWARD_TOLERANCE.get(kind, 1e-4) for kind in kinds)
     return Verification(max(differences), allowed, _slope_error(model, x))
 
 
-def _noise(model: Model, seed: int) -> Array:
-    """Return one image of smooth noise as the model wants it, or standard normal numbers."""
+def noise(model: Model, seed: int) -> Feeds:
+    """Return feeds for one image: smooth noise for the input explained, standard normal numbers elsewhere.
+
+    Whole numbers are 0 and 1, which are indices, counts and flags to most models; a setting that all images
+    share is 1.
+    """
     rng = np.random.default_rng(seed)
-    source = model.graph.source
-    if model.spec.is_picture:
-        return model.read(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    shape = [1, *(int(s) for s in source.shape[1:])]
-    drawn: Array = rng.normal(size=shape).astype(source.dtype)
-    return drawn
+    feeds = {}
+    for given in model.graph.inputs:
+        shape = [1 if isinstance(s, str) else s for s in given.shape]
+        if given == model.graph.source and model.spec.is_picture:
+            drawn = model.read(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        elif not given.per_image:
+            drawn = np.ones(shape)
+        elif given.dtype.kind == "f":
+            drawn = rng.normal(size=shape)
+        else:
+            drawn = rng.integers(0, 2, shape)
+        feeds[given.name] = drawn.astype(given.dtype, copy=False)
+    return feeds
 
 
 def _relative(found: Array, expected: Array) -> float:

@@ -21,11 +21,15 @@ from tests.fuzz.nets import sound_nets
 WORKERS = 2
 
 
-def outcomes(first: int, total: int) -> dict[int, str]:
-    """Return what came of every WORKERS-th case; after a crash a new process goes on behind it."""
+COMMANDS = 37
+"""Every so many-th case goes through the command line, too: about 60, of every mutation and extreme."""
+
+
+def outcomes(first: int, total: int, step: int, *how: str) -> dict[int, str]:
+    """Return what came of every step-th case; after a crash a new process goes on behind it."""
     found: dict[int, str] = {}
     while first < total:
-        span = [str(first), str(total), str(WORKERS)]
+        span = [str(first), str(total), str(step), *how]
         done = subprocess.run(
             [sys.executable, "-m", "tests.fuzz.worker", *span], cwd=ROOT, capture_output=True
         )
@@ -36,15 +40,21 @@ def outcomes(first: int, total: int) -> dict[int, str]:
         last = lines[-1] if lines else {"case": first, "name": "could not start"}
         why = done.stderr.decode(errors="replace")[-1000:]
         found[last["case"]] = f"ended the process with {done.returncode}: {last.get('name')}\n{why}"
-        first = last["case"] + WORKERS
+        first = last["case"] + step
     return found
+
+
+def of_all(every: int, *how: str) -> dict[int, str]:
+    """Return the outcomes of every so many-th case, from all workers."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        starts = range(0, WORKERS * every, every)
+        parts = pool.map(lambda s: outcomes(s, worker.count(), WORKERS * every, *how), starts)
+        return {case: outcome for part in parts for case, outcome in part.items()}
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[int, str]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        parts = pool.map(lambda first: outcomes(first, worker.count()), range(WORKERS))
-        return {case: outcome for part in parts for case, outcome in part.items()}
+    return of_all(1)
 
 
 def test_nothing_but_our_own_errors(results: dict[int, str]) -> None:
@@ -64,7 +74,15 @@ def test_errors_say_what_is_wrong_in_a_line_or_two(results: dict[int, str]) -> N
     assert len(errors) > len(results) / 2  # else the mutations are too tame to prove anything
     assert max(map(len, errors)) < 2000
     vague = [v for v in errors if "could not be understood" in v]
-    assert len(vague) < len(results) / 50, "\n".join(vague)
+    assert not vague, "\n".join(vague)
+
+
+def test_no_traceback_at_the_command_line() -> None:
+    """0, or 2 and a line or two that name the file."""
+    found = of_all(COMMANDS, "cli")
+    assert len(found) == len(range(0, worker.count(), COMMANDS)) >= 60
+    bad = {k: v for k, v in found.items() if v != "ended well"}
+    assert not bad, "\n".join(f"case {k} ({worker.case(k)[0]}): {v}" for k, v in bad.items())
 
 
 def test_some_broken_models_still_work(results: dict[int, str]) -> None:

@@ -179,7 +179,9 @@ def test_programs_are_cached_by_what_they_compute() -> None:
 def test_residuals_come_from_the_forward_alone() -> None:
     """What the backward reads besides seeds is model input or made by the forward graph."""
     pair = program_of(nets.conv_net(), "z").pair
-    forward, backward = (onnx.load_from_string(part()) for part in (pair.forward, pair.backward))
+    forward, backward = (
+        onnx.load_from_string(part().model) for part in (pair.forward, pair.backward)
+    )
     assert [i.name for i in forward.graph.input] == ["x"]
     made = {y.name for y in forward.graph.output} | {"x"}
     assert set(pair.residuals) <= made
@@ -191,11 +193,13 @@ def test_residuals_come_from_the_forward_alone() -> None:
 # --- what is emitted -----------------------------------------------------------------------------------
 def with_shapes(pair: Pair, part: str) -> onnx.ModelProto:
     """Return a part of the pair; residuals, which only travel between two parts, get their shapes."""
-    forward = onnx.shape_inference.infer_shapes(onnx.load_from_string(pair.forward()), True, True)
+    forward = onnx.shape_inference.infer_shapes(
+        onnx.load_from_string(pair.forward().model), True, True
+    )
     if part == "forward":
         return forward
     model, inferred = (
-        onnx.load_from_string(getattr(pair, part)()),
+        onnx.load_from_string(getattr(pair, part)().model),
         {y.name: y for y in forward.graph.output},
     )
     for value in model.graph.input:

@@ -12,7 +12,8 @@ from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
 from onnxplain.errors import LayerError, ModelError
 from onnxplain.graph.emit import Emitter
-from onnxplain.graph.export import to_bytes
+from onnxplain.graph.export import Part, export
+from onnxplain.graph.fold import RANDOM
 from onnxplain.graph.paths import find_path, needed, reads
 from onnxplain.graph.shapes import at_count
 
@@ -23,7 +24,7 @@ REFERENCE = "@reference"
 class Pair:
     """The forward graph of `outputs`, and its backward pass with respect to `wrt` under `rules`.
 
-    Every method returns a serialised standard ONNX model:
+    Every method returns a standard ONNX model:
 
     * `forward`: model inputs -> outputs, wrt, residuals (plus reference values as inputs, if rules need them)
     * `backward`: residuals and seeds -> gradients
@@ -80,34 +81,35 @@ class Pair:
         """Names of the tensors that the backward graph takes from the forward graph."""
         return tuple(t.name for t in self._residuals)
 
-    def forward(self) -> bytes:
+    def forward(self) -> Part:
         """Model inputs -> outputs, wrt and residuals (those that are not model inputs themselves)."""
         inputs = {t.name for t in self._graph.inputs}
         results = _unique([*self._named(self.outputs + self.wrt), *self._residuals])
         results = [t for t in results if t.name not in inputs]
         return self._export([*self._graph.nodes, *self._once], self._sources(), results)
 
-    def backward(self) -> bytes:
+    def backward(self) -> Part:
         """Residuals and seeds -> gradients."""
-        return self._export(self._per_seed, [*self._residuals, *self._seeds], self._gradients)
+        nodes = [*self._fixed, *self._per_seed]
+        return self._export(nodes, [*self._residuals, *self._seeds], self._gradients)
 
-    def fused(self) -> bytes:
+    def fused(self) -> Part:
         """Model inputs and seeds -> outputs and gradients, in one graph."""
         nodes = [*self._graph.nodes, *self._once, *self._per_seed]
         results = _unique([*self._named(self.outputs), *self._gradients])
         return self._export(nodes, [*self._sources(), *self._seeds], results)
 
-    def tail(self) -> bytes:
+    def tail(self) -> Part:
         """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
         return self._from_wrt(self._named(self.outputs))
 
-    def segment(self) -> bytes:
+    def segment(self) -> Part:
         """The layers wrt (and `beside`) -> outputs and residuals; raises LayerError if wrt is not a cut."""
         given = {*self.wrt, *self.beside}
         results = _unique([*self._named(self.outputs), *self._residuals])
         return self._from_wrt([t for t in results if t.name not in given])
 
-    def reference(self) -> bytes:
+    def reference(self) -> Part:
         """The layers wrt -> the tensors named by `references`; raises LayerError if wrt is not a cut."""
         return self._from_wrt(self._named(self.references))
 
@@ -118,7 +120,7 @@ class Pair:
         read = {x.name for node in tail for x in reads(node)} - set(self.wrt)
         return tuple(t.name for t in self._graph.inputs if t.name in read)
 
-    def _from_wrt(self, results: list[gs.Tensor]) -> bytes:
+    def _from_wrt(self, results: list[gs.Tensor]) -> Part:
         above = needed(self._graph.nodes, self.wrt)
         feeding = {x.name for node in above for x in reads(node)} | set(self.wrt)
         tail = needed(self._graph.nodes, self.outputs, stop=self.wrt)
@@ -159,11 +161,14 @@ class Pair:
             (self._per_seed if depends else self._once).append(node)
             if depends:
                 per_seed.update(y.name for y in node.outputs)
+        self._fixed, fixed = _fixed([*self._graph.nodes, *emitted])
         read = [x for n in self._per_seed for x in n.inputs] + self._gradients
         self._residuals = _unique(
             x
             for x in read
-            if not x.is_empty() and not isinstance(x, gs.Constant) and x.name not in per_seed
+            if not (
+                x.is_empty() or isinstance(x, gs.Constant) or x.name in per_seed or x.name in fixed
+            )
         )
 
     def _image_axes(self) -> set[str]:
@@ -174,11 +179,11 @@ class Pair:
 
     def _export(
         self, nodes: Sequence[gs.Node], inputs: Sequence[gs.Tensor], outputs: Sequence[gs.Tensor]
-    ) -> bytes:
+    ) -> Part:
         nodes = needed(nodes, [t.name for t in outputs], stop={t.name for t in inputs})
         read = {x.name for n in nodes for x in reads(n)} | {t.name for t in outputs}
         inputs = [t for t in inputs if t.name in read]
-        return to_bytes(self._graph, nodes, inputs, outputs)
+        return export(self._graph, nodes, inputs, outputs)
 
 
 class _References(Mapping[str, gs.Tensor]):
@@ -212,6 +217,22 @@ def _named(op: Emitter, name: str, signal: gs.Tensor, like: gs.Tensor) -> gs.Ten
     result.name, result.dtype = name, _signal_dtype(like)
     result.shape = _per_seed(like)
     return result
+
+
+def _fixed(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:
+    """Return what depends on constants alone (turned weights), and the names it makes.
+
+    It is written where it is read: handed from the forward to the backward it would be copied in each run.
+    """
+    found: list[gs.Node] = []
+    made: set[str] = set()
+    for node in nodes:
+        given = [x for x in reads(node) if not x.is_empty()]
+        known = given and all(isinstance(x, gs.Constant) or x.name in made for x in given)
+        if known and node.op not in RANDOM:
+            found.append(node)
+            made.update(y.name for y in node.outputs)
+    return found, made
 
 
 def _per_seed(tensor: gs.Tensor) -> list[int | str] | None:

@@ -10,6 +10,7 @@ from onnxplain.backward.context import Context, unbroadcast
 from onnxplain.backward.table import Rule, RuleTable
 from onnxplain.errors import UnsupportedOpError
 from onnxplain.graph.emit import Emitter
+from onnxplain.graph.infer import STANDARD
 from onnxplain.graph.paths import differentiable_edges, find_path
 
 BROADCASTING = {
@@ -55,7 +56,7 @@ def walk(
             continue
         flowing = {x for x, _ in edges if x in path}
         on_path = [x.name in flowing for x in node.inputs]
-        rule = rules.find(node.op)
+        rule = rules.find(node.op) if node.domain in STANDARD else None
         if rule is None:
             raise UnsupportedOpError(node.op, node.name, _why_no_rule(node, rules))
         c = Context(node, op, on_path, references)
@@ -72,7 +73,7 @@ def walk(
 def _why_no_rule(node: gs.Node, rules: RuleTable) -> str:
     if any(isinstance(v, gs.Graph) for v in node.attrs.values()):
         return "control flow that depends on the input; export the branch that is taken"
-    if node.domain not in (None, "", "ai.onnx"):
+    if node.domain not in STANDARD:
         return f"it belongs to the domain {node.domain!r}; export with standard ONNX ops only"
     return (
         f"it has no rule in table {rules.name!r}; explain a tensor before it, or a layer after it"

@@ -227,6 +227,16 @@ def _resize(walk: Walk, node: gs.Node) -> Images | None:
     return None
 
 
+def _affine_grid(walk: Walk, node: gs.Node) -> Images | None:
+    """Take the image count out of a constant `size`."""
+    theta, size = node.inputs[0], walk.constant(node.inputs[1])
+    if theta.name in walk.images and size is not None:
+        node.inputs[1] = walk.insert(
+            f"{node.name}.size", lambda op: _with_count(op, size.tolist(), 0, theta, 0)
+        )
+    return None
+
+
 PATCHES: dict[str, Patch] = {
     "Reshape": _reshape,
     "Flatten": _reshape,
@@ -235,6 +245,7 @@ PATCHES: dict[str, Patch] = {
     "Concat": _concat,
     "Squeeze": _squeeze,
     "Resize": _resize,
+    "AffineGrid": _affine_grid,
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "And", "Or"), _broadcast),
 }

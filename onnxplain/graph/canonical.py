@@ -1,13 +1,15 @@
 """Any valid model -> one form, once, so that each backward rule has a single version.
 
 Canonical form: opset >= 18, functions inlined, constants and shape arithmetic folded, explicit padding,
-no Identity, Dropout or CastLike, no QOperator or *Integer ops, every tensor's shape known with "N" for
-the number of images. The forward's numbers do not change.
+no Identity, Dropout or CastLike, no QOperator or *Integer ops, operators that are others put together
+(Attention) written out, every tensor's shape known with "N" for the number of images. The forward's
+numbers do not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -16,19 +18,31 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxplain.errors import ModelError, UnsupportedOpError
 from onnxplain.graph import batch, follow, quantized, shapes
+from onnxplain.graph.attention import ATTENTION
 from onnxplain.graph.emit import Emitter
+from onnxplain.graph.functions import FUNCTIONS
+from onnxplain.graph.fusions import Rewrite
+from onnxplain.graph.infer import STANDARD
 from onnxplain.graph.lift import lift
+from onnxplain.graph.weights import Array
 
 G_LOGGER.severity = G_LOGGER.ERROR  # its remarks would land on the user's terminal
 
 InputShapes = Mapping[str, tuple[int | str, ...]]
-Rewrite = Callable[[Emitter, gs.Node], gs.Tensor | None]
 
 
-def import_graph(proto: onnx.ModelProto) -> gs.Graph:
-    """Return the lifted model as a sorted graph, shapes not yet known; raises ModelError on a cycle."""
+def import_graph(
+    proto: onnx.ModelProto, weights: Mapping[str, Array] = MappingProxyType({})
+) -> gs.Graph:
+    """Return the lifted model as a sorted graph, shapes not yet known; raises ModelError on a cycle.
+
+    `weights` are the values of inputs that stand for constants (`ModelFile`); they are not copied.
+    """
     graph = gs.import_onnx(lift(proto))
     graph.name = "onnxplain"
+    for tensor in [t for t in graph.inputs if t.name in weights]:
+        tensor.to_constant(weights[tensor.name])
+    graph.inputs = [t for t in graph.inputs if t.name not in weights]
     try:
         graph.toposort()
     except Exception as error:  # graphsurgeon raises a bare exception on a cycle
@@ -83,15 +97,18 @@ def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
     """Replace nodes by what `table[op](emitter, node)` returns, in place; None keeps the node.
 
     The result is either a tensor that exists already (consumers are rewired to it) or one just written,
-    whose node then takes over the old output, name included. Returns whether nodes were written.
+    whose node then takes over the old output, name included. Nodes of which more than the first output is
+    used stay. Returns whether nodes were written.
     """
     nodes, wrote = [], False
     outputs = {t.name for t in graph.outputs}
     for index, node in enumerate(graph.nodes):
         emitter = Emitter(f"canonical{index}")
-        result = table[node.op](emitter, node) if node.op in table else None
+        known = node.op in table and node.domain in STANDARD
+        result = table[node.op](emitter, node) if known else None
         nodes += emitter.nodes
-        if result is None or (not emitter.nodes and node.outputs[0].name in outputs):
+        others = any(y.outputs or y.name in outputs for y in node.outputs[1:])
+        if result is None or others or (not emitter.nodes and node.outputs[0].name in outputs):
             nodes.append(node)
             continue
         old = node.outputs[0]
@@ -199,4 +216,6 @@ REWRITES: dict[str, Rewrite] = {
     "CastLike": _cast_like,
     "BatchNormalization": _batch_normalization,
     **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _explicit_pads),
+    **ATTENTION,
+    **FUNCTIONS,
 }

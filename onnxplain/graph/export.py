@@ -1,21 +1,53 @@
-"""Part of a graph -> a standard, serialised ONNX model."""
+"""Part of a graph -> a standard ONNX model for a session, its large weights beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
 
+import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+from onnx_graphsurgeon.exporters.onnx_exporter import (
+    OnnxExporter,
+    dtype_to_onnx,
+    update_import_domains,
+)
+from onnx_graphsurgeon.ir.tensor import SparseValues
+
+Array = np.ndarray[Any, Any]
 
 _IR_VERSION = 10  # the first with every element type of opset 21; onnxruntime reads it since 1.18
+_BESIDE = 1 << 16  # bytes; smaller constants go into the model
+_MANY = 1 << 30  # bytes of constants of a part, above which weights are fed
+_FED = 1 << 20  # bytes; smaller constants are never fed
+_PRODUCTS = {"Gemm", "MatMul", "Conv", "ConvTranspose"}
 
 
-def to_bytes(
+@dataclass(frozen=True)
+class Part:
+    """A serialised model that names its large weights instead of holding them.
+
+    `beside`: values of initializers that `model` declares external; a session copies them into its own
+    layout. `fed`: values of inputs, the same memory in every session and run; slower, and so only where
+    there are many. Together they may exceed the 2 GB of a protobuf message.
+    """
+
+    model: bytes
+    beside: Mapping[str, Array] = field(default_factory=dict)
+    fed: Mapping[str, Array] = field(default_factory=dict)
+
+
+def export(
     graph: gs.Graph,
     nodes: Sequence[gs.Node],
     inputs: Sequence[gs.Tensor],
     outputs: Sequence[gs.Tensor],
-) -> bytes:
-    """Serialise `nodes` (sorted) with the given inputs and outputs, in the opset of `graph`."""
+) -> Part:
+    """Write `nodes` (sorted) with the given inputs and outputs, in the opset of `graph`."""
     part = gs.Graph(
         nodes=list(nodes),
         inputs=list(inputs),
@@ -23,7 +55,77 @@ def to_bytes(
         name=graph.name,
         opset=graph.opset,
         import_domains=graph.import_domains,
+    )
+    tensors = list(part.tensors().values())
+    constants = [t for t in tensors if isinstance(t, gs.Constant)]
+    sparse = [t for t in constants if isinstance(t._values, SparseValues)]
+    large = [t for t in constants if _nbytes(t) >= _BESIDE]
+    many = sum(map(_nbytes, large)) >= _MANY
+    fed = [t for t in large if many and _nbytes(t) >= _FED and _only_multiplied(t)]
+    beside = _without(large, fed)
+    model = helper.make_model(
+        helper.make_graph(
+            [OnnxExporter.export_node(node) for node in nodes],
+            graph.name,
+            [_info(t) for t in (*inputs, *fed)],
+            [_info(t) for t in outputs],
+            [
+                *map(OnnxExporter.export_tensor_proto, _without(constants, large, sparse)),
+                *map(_reference, beside),
+            ],
+            value_info=[
+                _info(t) for t in _without(tensors, constants, inputs, outputs) if _known(t)
+            ],
+            sparse_initializer=[OnnxExporter.export_sparse_tensor_proto(t) for t in sparse],
+        ),
+        opset_imports=update_import_domains(part),
+        ir_version=_IR_VERSION,
         producer_name="onnxplain",
     )
-    model = gs.export_onnx(part, do_type_check=False, ir_version=_IR_VERSION)
-    return bytes(model.SerializeToString())
+    return Part(model.SerializeToString(), _values(beside), _values(fed))
+
+
+def _without(tensors: Sequence[gs.Tensor], *others: Sequence[gs.Tensor]) -> list[gs.Tensor]:
+    names = {t.name for other in others for t in other}
+    return [t for t in tensors if t.name not in names]
+
+
+def _known(tensor: gs.Tensor) -> bool:
+    return tensor.dtype is not None or tensor.shape is not None
+
+
+def _info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
+    info: onnx.ValueInfoProto = OnnxExporter.export_value_info_proto(tensor, do_type_check=False)
+    return info
+
+
+def _nbytes(constant: gs.Constant) -> int:
+    """Return the bytes of a constant; 0 for what must stay in the model: types that NumPy has not."""
+    if isinstance(constant._values, SparseValues) or isinstance(constant.dtype, int):
+        return 0
+    dtype = np.dtype(constant.dtype)
+    return prod(constant.shape) * dtype.itemsize if dtype.kind in "fiub" else 0
+
+
+def _only_multiplied(tensor: gs.Tensor) -> bool:
+    """Whether only products read a tensor: they take computed operands as well as stored ones.
+
+    Also by way of a Transpose, which onnxruntime merges into the MatMul behind it.
+    """
+    return all(
+        node.op in _PRODUCTS or (node.op == "Transpose" and _only_multiplied(node.outputs[0]))
+        for node in tensor.outputs
+    )
+
+
+def _reference(constant: gs.Constant) -> TensorProto:
+    """Return the header of an initializer whose values come with the session."""
+    proto = TensorProto(name=constant.name, data_location=TensorProto.EXTERNAL)
+    proto.data_type = dtype_to_onnx(constant.dtype)
+    proto.dims.extend(constant.shape)
+    proto.external_data.add(key="location", value="beside")
+    return proto
+
+
+def _values(constants: Sequence[gs.Constant]) -> dict[str, Array]:
+    return {t.name: np.ascontiguousarray(t.values) for t in constants}

@@ -14,8 +14,8 @@ from onnxplain.errors import ModelError
 
 Array = np.ndarray[Any, Any]
 
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
-           "Bernoulli"}  # fmt: skip
+RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
+          "Bernoulli"}  # fmt: skip
 MAX_FOLDED = 1 << 24
 """Largest constant (elements) that folding may create: a hostile ConstantOfShape must not eat memory."""
 
@@ -25,7 +25,7 @@ def evaluate(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[
 
     Random ops, ops with subgraphs, ops outside the standard and results above `MAX_FOLDED` stay.
     """
-    if node.domain not in (None, "", "ai.onnx") or node.op in _RANDOM or _has_subgraph(node):
+    if node.domain not in (None, "", "ai.onnx") or node.op in RANDOM or _has_subgraph(node):
         return None
     if node.op == "Constant":
         return [_constant_attribute(node)]
@@ -86,7 +86,8 @@ def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) ->
             results = iter(ReferenceEvaluator(model).run(None, feeds))
     except Exception as error:  # the reference kernels trust their inputs and raise anything
         raise ModelError(f"{node.op} (node {node.name!r}) cannot be computed: {error}") from error
-    return [np.asarray(next(results)) if y else np.zeros(0) for y in proto.output]
+    # In order, because sessions share large constants as they are and a Transpose returns a view.
+    return [np.asarray(next(results), order="C") if y else np.zeros(0) for y in proto.output]
 
 
 def _constant_attribute(node: gs.Node) -> Array:
@@ -105,12 +106,15 @@ _NEVER = {
     "OneHot",
     "EyeLike",
 }  # they grow, and nobody computes shapes by them
+_GROW = {"ConstantOfShape", "Expand", "Tile", "Range"}
 
 
 def _grows_too_large(node: gs.Node, inputs: Sequence[Array | None]) -> bool:
     """Whether folding the node would create more than `MAX_FOLDED` elements."""
     if node.op in _NEVER:
         return True
+    if node.op not in _GROW:
+        return False
     given = [np.zeros(0) if x is None else x.astype(float) for x in inputs]
     if node.op == "ConstantOfShape":
         return bool(given[0].prod() > MAX_FOLDED)

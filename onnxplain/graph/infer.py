@@ -50,6 +50,8 @@ def infer_node(
     if node.op_type in _LIKE_INPUT:
         return {node.output[0]: types[node.input[0]]}
     _check_attributes(node)
+    if node.op_type == "Slice" and any(len(types[k][1] or ()) > 1 for k in node.input[1:] if k):
+        raise _contradiction(node, "its starts, ends, axes and steps must be lists")
     found = _run(node, opset, types, {k: values[k] for k in given if k in values})
     for name, (_, sizes) in found.items():
         if any(size is not None and size < 0 for size in sizes or ()):

@@ -6,13 +6,12 @@ out of what they see and put back after, so a large file costs no more than a sm
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
 from onnx import inliner, version_converter
 
 from onnxplain.errors import ModelError
 from onnxplain.graph.infer import check_sizes
+from onnxplain.graph.precheck import graphs
 
 MIN_OPSET = 18
 """Rules are written for this opset and later; older models are lifted to it."""
@@ -30,13 +29,13 @@ def lift(proto: onnx.ModelProto) -> onnx.ModelProto:
     weights = {t.name: t for t in proto.graph.initializer if t.ByteSize() > _SMALL}
     model = _without_weights(proto, weights)
     if model.functions:
-        model = inliner.inline_local_functions(model)
+        model = _inline(model)
     if opset_of(model) < MIN_OPSET:
         model = _convert(model)
     inputs = [i for i in model.graph.input if i.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    used = {name for graph in _graphs(model.graph) for node in graph.node for name in node.input}
+    used = {name for graph in graphs(model.graph) for node in graph.node for name in node.input}
     model.graph.initializer.extend(t for name, t in weights.items() if name in used)
     _name_nodes(model.graph)
     return model
@@ -78,19 +77,21 @@ def _without_weights(
     return model
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and all graphs inside it."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _graphs(inner)
+def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as error:  # onnx raises its own C++ types; all mean the same to a user
+        names = ", ".join(sorted({f.name for f in model.functions}))
+        raise ModelError(
+            f"its functions ({names[:100]}) cannot be written out: {str(error).strip()[-200:]}; export the "
+            "model without functions"
+        ) from error
 
 
 def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
     """Lift the opset, having checked the sizes that the converter would take on trust."""
     version = opset_of(model)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         for info in (*graph.input, *graph.output, *graph.value_info):
             for size in info.type.tensor_type.shape.dim:
                 if size.dim_value < 0:  # how some exporters write an open size

@@ -10,25 +10,33 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
 from onnxplain.errors import ModelError, OnnxplainError
+from onnxplain.graph.precheck import check_ops, check_text
+from onnxplain.graph.weights import Array, External, check_header, take_out, tensors
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 Source = str | Path | bytes | onnx.ModelProto
-_MOST_AXES = 64  # of a NumPy array
-_EXTERNAL = onnx.TensorProto.EXTERNAL
+_MOST_BYTES = 1 << 31  # of a protobuf message
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A parsed model with where it came from; `sha256` is of the file (external data not included)."""
+    """A parsed model with where it came from.
+
+    `proto` has its large initializers as inputs; `weights` holds their values by name. `sha256` is of the
+    file followed by the weights files that it names, in the order of their names.
+    """
 
     proto: onnx.ModelProto
+    weights: dict[str, Array]
     name: str
     path: Path | None
     sha256: str
@@ -46,16 +54,15 @@ def read_model(source: Source) -> ModelFile:
     or lies outside the model's folder.
     """
     if isinstance(source, onnx.ModelProto):
-        return _checked(source, source.SerializeToString(), "the given ModelProto", None)
+        digest = hashlib.sha256(source.SerializeToString())
+        return _checked(source, digest, "the given ModelProto", None)
     if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        return _checked(_parse(data, "the given bytes"), data, "the given bytes", None)
+        return _checked(*_parse(bytes(source), "the given bytes"), "the given bytes", None)
     if not isinstance(source, str | Path):
         kind = type(source).__name__
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {kind}")
     path = Path(source)
-    data = _read(path)
-    return _checked(_parse(data, str(path)), data, str(path), path)
+    return _checked(*_parse(_read(path), str(path)), str(path), path)
 
 
 @contextmanager
@@ -79,6 +86,11 @@ def understanding(name: str) -> Iterator[None]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size >= _MOST_BYTES:
+            raise ModelError(
+                f"{path}: is larger than 2 GB, which no ONNX file can be: save its weights beside it, with "
+                "onnx.save(..., save_as_external_data=True)"
+            )
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file") from error
@@ -88,7 +100,8 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
+def _parse(data: bytes, name: str) -> tuple[onnx.ModelProto, Digest]:
+    """Return the model and the digest of its bytes, which nobody needs any more."""
     if not data:
         raise ModelError(f"{name}: is empty")
     proto = onnx.ModelProto()
@@ -98,88 +111,24 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
         raise ModelError(f"{name}: is not an ONNX model, or is truncated") from error
     if not proto.HasField("graph"):
         raise ModelError(f"{name}: is not an ONNX model (it holds no graph)")
-    return proto
+    return proto, hashlib.sha256(data)
 
 
-def _checked(proto: onnx.ModelProto, data: bytes, name: str, path: Path | None) -> ModelFile:
-    external = [t for t in _tensors(proto.graph) if t.data_location == _EXTERNAL]
-    for tensor in external:
-        _check_external(tensor, name, None if path is None else path.parent)
-    for tensor in _tensors(proto.graph):
-        _check_header(tensor, name)
-    if external and path is not None:
-        external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    _check_validity(proto, name)
-    return ModelFile(proto, name, path, hashlib.sha256(data).hexdigest())
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every stored tensor: initializers, and those in attributes, subgraphs included."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for sub in (attribute.g, *attribute.graphs):
-                yield from _tensors(sub)
-
-
-def _check_external(tensor: onnx.TensorProto, name: str, folder: Path | None) -> None:
-    info = {entry.key: entry.value for entry in tensor.external_data}
-    location = info.get("location", "")
-    if folder is None:
-        raise ModelError(
-            f"{name}: tensor {tensor.name!r} lies in an external file ({location!r}): load the model "
-            "by its path"
-        )
-    target = (folder / location).resolve()
-    if not location or not target.is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"{name}: tensor {tensor.name!r} points outside the model's folder ({location!r}): refused"
-        )
-    if not target.is_file():
-        raise ModelError(
-            f"{name}: its weights file {location!r} is missing: put it beside the model"
-        )
-    try:
-        offset, length = int(info.get("offset", 0)), int(info.get("length", 0))
-    except ValueError as error:
-        raise ModelError(
-            f"{name}: tensor {tensor.name!r} has a broken external position"
-        ) from error
-    if offset < 0 or length < 0 or offset + max(length, _byte_size(tensor)) > target.stat().st_size:
-        raise ModelError(f"{name}: the weights file {location!r} is too short: copy it again")
-
-
-def _check_header(tensor: onnx.TensorProto, name: str) -> None:
-    """Refuse a header that claims more than the file holds, before anyone allocates it."""
-    if any(d < 0 for d in tensor.dims):
-        raise ModelError(f"{name}: tensor {tensor.name!r} has a negative size")
-    if len(tensor.dims) > _MOST_AXES:
-        raise ModelError(f"{name}: tensor {tensor.name!r} has {len(tensor.dims)} axes")
-    claimed = _byte_size(tensor)
-    if tensor.HasField("raw_data") and claimed and claimed != len(tensor.raw_data):
-        raise ModelError(
-            f"{name}: tensor {tensor.name!r} claims {list(tensor.dims)} but holds "
-            f"{len(tensor.raw_data)} bytes"
-        )
-
-
-def _byte_size(tensor: onnx.TensorProto) -> int:
-    """Return the bytes a tensor's header claims; 0 for types of less than a byte each or strings."""
-    try:
-        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, TypeError, ValueError):
-        return 0
-    packed = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-    text = tensor.data_type == onnx.TensorProto.STRING
-    return 0 if packed or text else prod(tensor.dims) * int(width)
+def _checked(proto: onnx.ModelProto, digest: Digest, name: str, path: Path | None) -> ModelFile:
+    external = External(name, None if path is None else path.parent)
+    with understanding(name):
+        check_text(proto, name)
+        for tensor in tensors(proto.graph):
+            check_header(tensor, name)
+        light, weights = take_out(proto, external)
+        check_ops(light, name)
+        _check_validity(light, name)
+    for content in external.files():
+        digest.update(content)
+    return ModelFile(light, weights, name, path, digest.hexdigest())
 
 
 def _check_validity(proto: onnx.ModelProto, name: str) -> None:
-    if proto.ByteSize() >= 1 << 31:
-        return  # onnx's checker works on bytes, which protobuf caps at 2 GB
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and C++ types of its own

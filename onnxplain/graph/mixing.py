@@ -73,8 +73,8 @@ def _slice(walk: Walk, node: gs.Node, index: int, rank: int) -> Iterable[int]:
     values = [walk.constant(x) for x in node.inputs[1:]]
     if index or len(values) < 4 or values[3] is None:
         return set()
-    axes = range(rank) if values[2] is None else values[2].tolist()
-    return {axis for axis, step in zip(axes, values[3].tolist(), strict=False) if step != 1}
+    axes = range(rank) if values[2] is None else values[2].ravel().tolist()
+    return {axis for axis, step in zip(axes, values[3].ravel().tolist(), strict=False) if step != 1}
 
 
 def _exported_static(walk: Walk, node: gs.Node, index: int, rank: int) -> Iterable[int]:

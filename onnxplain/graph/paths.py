@@ -14,11 +14,11 @@ WITHOUT_SIGNAL = {
     "Xor", "IsNaN", "IsInf", "ArgMax", "ArgMin", "NonZero", "NonMaxSuppression", "OneHot", "Bernoulli",
     "Unique", "Hardmax",
 }  # fmt: skip
-# Ops that carry a signal only from some of their inputs: the others are indices, conditions, or, for the
-# quantisers, scales that the straight-through rule holds fixed.
+# Ops that carry a signal only from some of their inputs: the others are indices, conditions, boxes, or, for
+# the quantisers, scales that the straight-through rule holds fixed.
 _SIGNAL_INPUTS = {
     "Gather": (0,), "GatherElements": (0,), "GatherND": (0,), "Where": (1, 2), "QuantizeLinear": (0,),
-    "DequantizeLinear": (0,),
+    "DequantizeLinear": (0,), "RoiAlign": (0,), "MaxUnpool": (0,), "ReverseSequence": (0,),
 }  # fmt: skip
 _CUTS = ("ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "OneHot", "Hardmax", "Unique")
 

@@ -10,7 +10,7 @@ from onnx import parser
 from onnxplain.errors import ModelError, UnsupportedOpError
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
-from onnxplain.graph.export import to_bytes
+from onnxplain.graph.export import export
 from onnxplain.model import load
 
 RNG = np.random.default_rng(3)
@@ -31,8 +31,8 @@ def check_same(model: onnx.ModelProto, shape: tuple[int, ...], images: int = 1) 
     executor = Executor("cpu", threads=1)
     x = RNG.normal(size=(images, *shape)).astype(np.float32)
     before = executor.session(model.SerializeToString()).run({name: x})
-    data = to_bytes(graph, graph.nodes, graph.inputs, graph.outputs)
-    after = executor.session(data).run({name: x})
+    part = export(graph, graph.nodes, graph.inputs, graph.outputs)
+    after = executor.session(part).run({name: x})
     for key, value in before.items():
         np.testing.assert_allclose(after[key], value, rtol=1e-5, atol=1e-6)
     return [node.op for node in graph.nodes]
