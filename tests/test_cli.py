@@ -167,6 +167,26 @@ def test_a_missing_model(run: Callable[..., Ran]) -> None:
         ("--layer", "relu_fc1", "not a feature map"),
         ("--target", "10", "0..9"),
         ("--target", "tiger", "tiger"),
+        ("--target", "", "is none of: a class number, a label, A-B, or output[index]"),
+        ("--target", "3-", "is none of"),
+        ("--target", "cat - cow", "is none of"),
+        ("--target", "logits", "is none of"),
+        ("--target", "logits[x]", "indices must be whole numbers or ranges"),
+        ("--target", "logits[]", "indices must be whole numbers or ranges"),
+        ("--target", "logits[1:2:3]", "indices must be whole numbers or ranges"),
+        ("--target", "logits[1]>", "is none of"),
+        ("--target", "logits[1]>nan", "above must be a finite number"),
+        ("--target", "logits[:]>99", "in some image nothing is above 99"),
+        ("--target", "logits[12]", "class 12 does not exist: this model has 10 (0..9)"),
+        ("--target", "logits[1,2]", "has more axes than the output"),
+        ("--target", "logits[5:2]", "selects nothing"),
+        ("--target", "boxes[1]", "has no output 'boxes'; it has logits"),
+        ("--target", "similar:", "is none of"),
+        ("--target", "similar:none.jpg", "none.jpg: no such file"),
+        ("--target", "faces[similar:none.jpg]", "none.jpg: no such file"),
+        ("--grid", "8", "grid '8' is not height x width, as in 14x14"),
+        ("--grid", "8x-8", "is not height x width"),
+        ("--grid", "4x4", "has no tokens to put on a grid"),
         ("--preprocess", "imagent", "imagenet"),
         ("--preprocess", "missing.toml", "missing.toml"),
         ("--labels", "missing.txt", "missing.txt"),
@@ -251,6 +271,61 @@ def test_a_model_of_two_inputs(run: Callable[..., Ran], tmp_path: Path) -> None:
         d = Sub (image, before)  r = Relu (d)  y = GlobalAveragePool (r) }"""
     onnx.save(parser.parse_model(text), tmp_path / "pair.onnx")
     failed(run("explain", "pair.onnx", CAT, "--method", "gradient"), "image, before")
+
+
+def test_a_model_of_two_inputs_takes_a_file_of_both(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    model = ROOT / "tests" / "zoo" / "models" / "two_inputs.onnx"
+    with np.load(model.with_suffix(".npz")) as stored:
+        given = {name: stored[f"in.{name}"][:1] for name in ("image", "numbers")}
+        logits = stored["out.logits"][0]
+    np.savez(tmp_path / "both.npz", **given)
+    ran = run("explain", model, "both.npz", "--method", "gradient,lift-cam,positive", "--json")
+    (result,) = json.loads(ran.out)
+    np.testing.assert_allclose(result["methods"][0]["score"], logits.max(), rtol=1e-5)
+    assert Path(result["picture"]).is_file()
+    np.save(tmp_path / "image.npy", given["image"])
+    failed(run("explain", model, "image.npy"), "2 inputs: give an .npz file that holds image, numb")
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    failed(run("explain", model, "broken.npz"), "broken.npz: not a sound .npz file")
+    failed(run("explain", model, "none.npz"), "none.npz: cannot be read: No such file")
+
+
+# --- targets and tokens ------------------------------------------------------------------------------
+def test_likeness_to_another_image(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """The unit vector of the other's embedding, which is its own most similar."""
+    horse = CAT.parent / "horse.jpg"
+    scores = {}
+    for image in (CAT, horse):
+        for target in (f"similar:{horse}", f"relu_fc2[similar:{horse}]"):
+            ran = run("explain", MODEL, image, "--method", "gradient", "--target", target, "--json")
+            (method,) = json.loads(ran.out)[0]["methods"]
+            assert (method["label"], method["class"]) == ("similar to horse.jpg", -1)
+            scores[image, target.split(":")[0]] = method["score"]
+    assert scores[horse, "similar"] > 0 > scores[CAT, "similar"]
+    assert scores[horse, "relu_fc2[similar"] > scores[CAT, "relu_fc2[similar"] > 0
+
+
+def test_tokens_of_a_transformer(run: Callable[..., Ran], tmp_path: Path) -> None:
+    model = ROOT / "tests" / "zoo" / "models" / "vit.onnx"
+    with np.load(model.with_suffix(".npz")) as stored:
+        np.save(tmp_path / "x.npy", stored["in.image"][:1])
+    assert "17 x 8 (grid 4x4 + 1)" in run("inspect", model).out
+    layers = json.loads(run("inspect", model, "--json").out)["layers"]
+    (tokens,) = [layer for layer in layers if layer["name"] == "/Add_output_0"]
+    assert (tokens["axes"], tokens["grid"]["before"]) == ("NTC", 1)
+    ran = run("explain", model, "x.npy", "--method", "grad-cam", "--layer", "/Add_output_0")
+    assert "at /Add_output_0 (4x4 after /patch/Conv_output_0, 1 token beside it)" in ran.out
+    assert "not in the map: " in ran.out and "% of what the tokens contribute" in ran.out
+    ran = run(
+        "explain", model, "x.npy", "--method", "grad-cam,positive", "--layer", "/Add_output_0",
+        "--grid", "2x8", "--json",
+    )  # fmt: skip
+    maps, pixels = json.loads(ran.out)[0]["methods"]
+    assert (maps["grid"], pixels["grid"]) == ("2x8 as given, 1 token beside it", None)
+    record = Record.load(tmp_path / "onnxplain-out", "x.grad_cam")
+    assert record.values.shape == (1, 2, 8)  # type: ignore[attr-defined]
 
 
 # --- writing --------------------------------------------------------------------------------------
