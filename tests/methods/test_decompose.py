@@ -496,7 +496,7 @@ def test_a_layer_that_is_no_cut_is_refused() -> None:
 
 
 def test_an_input_of_five_channels_has_no_picture() -> None:
-    head, body = "(float[N, 5, 8, 8] x) => (float[N, 3] z)", LINEAR_BODY.replace("pads = [1, 1, 1, 1]", "")
-    proto = nets.build(head, body, w1=(4, 5, 3, 3), b1=(4,), w=(3, 4), b=(3,))
+    head = "(float[N, 5, 8, 8] x) => (float[N, 3] z)"
+    proto = nets.build(head, LINEAR_BODY, w1=(4, 5, 3, 3), b1=(4,), w=(3, 4), b=(3,))
     h = decompose(nets.load(proto), nets.images(1, (5, 8, 8)), 0)
     assert h.image is None and len(h) > 1
