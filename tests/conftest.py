@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.browser import browser as browser  # a fixture
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("ONNXPLAIN_SHARED", ROOT.parent / "shared"))
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from onnx.reference.op_run import OpRun
 
+from tests.sampling import SAMPLING
+
 torch.set_num_threads(1)  # beside the tests' onnxruntime, more only wait for each other
 
 Array = np.ndarray[Any, Any]
@@ -18,25 +20,25 @@ _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 
 
-class _Kernel(OpRun):
+class Kernel(OpRun):
     op_domain = ""
 
 
-class Conv(_Kernel):
+class Conv(Kernel):
     def _run(self, x, w, b=None, **attrs):
-        geometry = _Window(x.shape[2:], {**attrs, "kernel_shape": w.shape[2:]})
-        padded, weight, group = geometry.pad(_tensor(x), 0.0), _tensor(w), attrs.get("group") or 1
+        geometry = Window(x.shape[2:], {**attrs, "kernel_shape": w.shape[2:]})
+        padded, weight, group = geometry.pad(tensor(x), 0.0), tensor(w), attrs.get("group") or 1
         if group == x.shape[1] == len(w):
             y = geometry.depthwise(padded, weight)
         else:
             conv = _CONV[x.ndim - 3]
             y = conv(padded, weight, None, geometry.strides, 0, geometry.dilations, group)
         if b is not None:
-            y += _tensor(b).reshape(-1, *[1] * (x.ndim - 2))
+            y += tensor(b).reshape(-1, *[1] * (x.ndim - 2))
         return (y.numpy(),)
 
 
-class ConvTranspose(_Kernel):
+class ConvTranspose(Kernel):
     def _run(self, x, w, b=None, **attrs):
         rank = x.ndim - 2
         strides = _ints(attrs, "strides", [1] * rank)
@@ -46,30 +48,30 @@ class ConvTranspose(_Kernel):
         pads = _ints(attrs, "pads", [0] * 2 * rank)
         group = attrs.get("group") or 1
         full = _CONV_TRANSPOSE[rank - 1](
-            _tensor(x), _tensor(w), None, strides, 0, 0, group, dilations
+            tensor(x), tensor(w), None, strides, 0, 0, group, dilations
         )
         for i in range(rank):
             stop = full.shape[2 + i] + extra[i] - pads[rank + i]
             wider = max(stop - full.shape[2 + i], 0)
             full = F.pad(full, [0] * 2 * (rank - 1 - i) + [0, wider])
             full = full.narrow(2 + i, pads[i], stop - pads[i])
-        y = full if b is None else full + _tensor(b).reshape(-1, *[1] * rank)
+        y = full if b is None else full + tensor(b).reshape(-1, *[1] * rank)
         return (y.numpy(),)
 
 
-class MaxPool(_Kernel):
+class MaxPool(Kernel):
     def _run(self, x, **attrs):
         rank = x.ndim - 2
-        geometry = _Window(x.shape[2:], attrs)
-        padded = geometry.pad(_tensor(x), -np.inf)
+        geometry = Window(x.shape[2:], attrs)
+        padded = geometry.pad(tensor(x), -np.inf)
         y = _MAX_POOL[rank - 1](padded, geometry.kernel, geometry.strides, 0, geometry.dilations)
         return (y.numpy(),)
 
 
-class AveragePool(_Kernel):
+class AveragePool(Kernel):
     def _run(self, x, count_include_pad=None, **attrs):
-        geometry = _Window(x.shape[2:], attrs)
-        total = geometry.sum(_tensor(x))
+        geometry = Window(x.shape[2:], attrs)
+        total = geometry.sum(tensor(x))
         ones = torch.ones((1, 1, *x.shape[2:]), dtype=total.dtype)
         if count_include_pad:  # the pads count, what ceil_mode adds beyond them does not
             ones = geometry.pad(ones, 1.0, overhang=False)
@@ -79,7 +81,7 @@ class AveragePool(_Kernel):
         return ((total / counted).numpy(),)
 
 
-class BatchNormalization(_Kernel):
+class BatchNormalization(Kernel):
     def _run(self, x, scale, b, mean, var, epsilon=None, **attrs):
         assert not attrs.get("training_mode")
         per_channel = [v.reshape(-1, *[1] * (x.ndim - 2)) for v in (scale, b, mean, var)]
@@ -87,24 +89,39 @@ class BatchNormalization(_Kernel):
         return ((x - mean) / np.sqrt(var + (1e-5 if epsilon is None else epsilon)) * scale + b,)
 
 
-class Erf(_Kernel):
+class Erf(Kernel):
     def _run(self, x):
-        return (torch.erf(_tensor(x)).numpy(),)  # onnx's own computes in float32
+        return (torch.erf(tensor(x)).numpy(),)  # onnx's own computes in float32
 
 
-class Gelu(_Kernel):
+class Gelu(Kernel):
     def _run(self, x, approximate=None):
-        return (F.gelu(_tensor(x), approximate=approximate or "none").numpy(),)
+        return (F.gelu(tensor(x), approximate=approximate or "none").numpy(),)
 
 
-class Gemm(_Kernel):
+class GroupNormalization(Kernel):
+    def _run(self, x, scale, bias, epsilon=1e-5, num_groups=None, **more):
+        rows = x.reshape(len(x), num_groups, -1)
+        centred = rows - rows.mean(2, keepdims=True)
+        rows = centred / np.sqrt((centred**2).mean(2, keepdims=True) + epsilon)
+        per_channel = (-1, *[1] * (x.ndim - 2))
+        return (rows.reshape(x.shape) * scale.reshape(per_channel) + bias.reshape(per_channel),)
+
+
+class RMSNormalization(Kernel):
+    def _run(self, x, scale, axis=-1, epsilon=1e-5, **more):
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        return (x / np.sqrt((x**2).mean(axes, keepdims=True) + epsilon) * scale,)
+
+
+class Gemm(Kernel):
     def _run(self, a, b, c=None, alpha=None, beta=None, transA=None, transB=None):
         left, right = (a.T if transA else a), (b.T if transB else b)
         y = (1.0 if alpha is None else alpha) * (left @ right)
         return (y if c is None else y + (1.0 if beta is None else beta) * c,)
 
 
-class _Window:
+class Window:
     """Where the windows of a convolution or pooling lie: kernel, strides, dilations, pads."""
 
     def __init__(self, sizes: Sequence[int], attrs: Mapping[str, Any]) -> None:
@@ -175,8 +192,11 @@ def _ints(attrs: Mapping[str, Any], name: str, default: list[int]) -> list[int]:
     return list(given) if given is not None and len(given) else default
 
 
-def _tensor(array: Array) -> torch.Tensor:
+def tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.array(array))  # a copy: torch warns of arrays it may not write to
 
 
-KERNELS = [Conv, ConvTranspose, MaxPool, AveragePool, BatchNormalization, Erf, Gelu, Gemm]
+KERNELS = [
+    Conv, ConvTranspose, MaxPool, AveragePool, BatchNormalization, GroupNormalization, RMSNormalization,
+    Erf, Gelu, Gemm, *SAMPLING,
+]  # fmt: skip

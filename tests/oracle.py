@@ -1,44 +1,62 @@
 """What a model file says, by code that shares nothing with onnxplain: in float64, and by onnxruntime.
 
 `Oracle`: onnx's reference evaluator runs a copy of the *original* file in which every float is a double;
-the slow ops are torch kernels. It gives the logit (the tensor before a trailing Softmax or Sigmoid) and
-judges a gradient by central differences. `run_original` is plain onnxruntime.
+the slow ops are torch kernels, and quantisers pass changes straight through. It gives the logit (the tensor
+before a trailing Softmax or Sigmoid) and judges a gradient by central differences. `run_original` is plain
+onnxruntime.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tests.kernels import KERNELS
+from tests.quantisers import held_kinks, straight_through
 
 Array = np.ndarray[Any, Any]
 STEP = 1e-7
 """Of the input's range: small enough to cross next to no kink, far above rounding in float64."""
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
-_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
-_TRANSPARENT = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast")
+GRIDS = ("QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear")
+SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast")
 
 
 class Oracle:
-    """A model in float64."""
+    """One output of a model as a function of one input, in float64.
 
-    def __init__(self, source: Path | onnx.ModelProto) -> None:
+    `others`: the remaining inputs, held. `output`: which output, where there are several. `at`: what
+    onnxruntime had before each QuantizeLinear (`tests/quantisers.py`).
+    """
+
+    def __init__(
+        self,
+        source: Path | onnx.ModelProto,
+        others: Mapping[str, Array] = MappingProxyType({}),
+        output: str | None = None,
+        at: Mapping[str, Array] = MappingProxyType({}),
+    ) -> None:
         proto = source if isinstance(source, onnx.ModelProto) else onnx.load(source)
-        self.proto = _in_double(proto)
+        self.proto = _in_double(_bound(proto, others, output))
         self.logit = find_logit(self.proto.graph)
-        outputs = [o.name for o in self.proto.graph.output]
-        if self.logit not in outputs:
+        if self.logit not in [o.name for o in self.proto.graph.output]:
             self.proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(self.logit))
-        self._evaluator = ReferenceEvaluator(self.proto, new_ops=KERNELS)
+        ops = straight_through(at)
+        if any(n.op_type in GRIDS for n in self.proto.graph.node):
+            ops += held_kinks(at)
+        ops += KERNELS  # the first of a name is used
+        self._evaluator = ReferenceEvaluator(self.proto, new_ops=ops)
         weights = {t.name for t in self.proto.graph.initializer}
         (self.input,) = [i.name for i in self.proto.graph.input if i.name not in weights]
 
@@ -65,15 +83,25 @@ def run_original(path: Path, x: Array) -> dict[str, Array]:
 
 
 def find_logit(graph: onnx.GraphProto) -> str:
-    """Return what feeds the Softmax or Sigmoid that an output ends in, else the first output."""
+    """Return what is explained: before an output's Softmax or Sigmoid, before the quantiser at its end."""
     makers = {y: n for n in graph.node for y in n.output}
-    for output in graph.output:
-        node = makers.get(output.name)
-        while node is not None and node.op_type in _TRANSPARENT:
-            node = makers.get(node.input[0])
-        if node is not None and node.op_type in _SQUASHING:
-            return node.input[0]
-    return graph.output[0].name
+    quantisers = ("QuantizeLinear", "DequantizeLinear")
+
+    def up(name: str, until: tuple[str, ...]) -> str:
+        """Walk up through views and quantisers to before the highest node of `until`."""
+        found = name
+        while name in makers and makers[name].op_type in (*VIEWS, *quantisers):
+            node = makers[name]
+            name = node.input[0]
+            found = name if node.op_type in until else found
+        return found
+
+    ends = [makers.get(up(output.name, (*VIEWS, *quantisers))) for output in graph.output]
+    for squashing in (("Softmax", "LogSoftmax"), SQUASHING):  # scores before boxes
+        for node in ends:
+            if node is not None and node.op_type in squashing:
+                return up(node.input[0], ("QuantizeLinear",))
+    return up(graph.output[0].name, ("QuantizeLinear",))
 
 
 # --- judging a gradient -------------------------------------------------------------------------------
@@ -116,10 +144,29 @@ def derivative(f: Callable[[Array], float], x: Array, u: Array, step: float = ST
     return (f(x + h * u) - f(x - h * u)) / (2 * h)
 
 
-# --- every float becomes a double ---------------------------------------------------------------------
-def _in_double(proto: onnx.ModelProto) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
+# --- the file as it is run --------------------------------------------------------------------------------
+def _bound(
+    model: onnx.ModelProto, others: Mapping[str, Array], output: str | None
+) -> onnx.ModelProto:
+    """Return a copy with constant inputs, one output and no bfloat16."""
+    bound = onnx.inliner.inline_local_functions(model)
+    graph = bound.graph
+    for name, value in others.items():
+        (info,) = (i for i in graph.input if i.name == name)
+        graph.input.remove(info)
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    if output is not None:
+        unwanted = [o for o in graph.output if o.name != output]
+        for info in unwanted:
+            graph.output.remove(info)
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.BFLOAT16:
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    return bound
+
+
+def _in_double(model: onnx.ModelProto) -> onnx.ModelProto:
     for entry in model.opset_import:
         entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
     graph = model.graph

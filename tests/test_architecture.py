@@ -18,7 +18,8 @@ LAYERS = [
     {"program", "feeds"},
     {"model"},
     {"methods"},
-    {"doctor", "explain", "verify"},
+    {"doctor", "explain", "decompose_files", "verify", "page"},
+    {"serve"},
     {"cli", "__main__", "__init__"},
 ]
 HOMES = {
@@ -27,6 +28,10 @@ HOMES = {
     "networkx": {"graph/layers.py", "hierarchy"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "pydantic": {"serve"},
+    "uvicorn": {"serve"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -22,12 +22,44 @@ HEAD = """# Operators
 
 Written by `python -m tools.ops` from the registry. {rules} operators have a backward rule, {exact} of them
 exact; {composed} more are written as others first; {silent} carry no signal. Any other operator between an
-output and its input is refused by name.
+output and its input is refused by name; the last section says why.
 
 - **gradient**: exact, or which surrogate. **rescale**: whether DeepLIFT's multipliers (LIFT-CAM) go through.
 - **cases**: rows in `tests/backward/cases`, each against float64 central differences.
 - **zoo**: files in `tests/zoo/models` that use it, each against float64 central differences of the whole net.
 """
+
+
+REFUSED = {
+    "Control flow that depends on the input (a constant If is resolved)": ("If", "Loop", "Scan"),
+    "Recurrent": ("GRU", "LSTM", "RNN"),
+    "Sequences and optional values, not tensors": (
+        "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt",
+        "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength",
+        "SequenceMap", "SplitToSequence",
+    ),
+    "Text and encoded files": (
+        "ImageDecoder", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit",
+        "TfIdfVectorizer",
+    ),
+    "Random": ("Multinomial", "RandomNormalLike", "RandomUniformLike"),
+    "Losses of training": ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"),
+    "States and layers of language models": (
+        "CausalConvWithState", "LinearAttention", "SwiGLU", "TensorScatter",
+    ),
+    "Spectra": ("DFT", "STFT"),
+    "Differentiable, not met in vision networks so far": ("CumProd", "Det", "MaxRoiPool"),
+    "Bits of whole numbers": (
+        "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+    ),
+}  # fmt: skip
+"""Reason -> the standard's operators that have no rule."""
+SOURCES = {
+    "Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform", "Range", "BlackmanWindow",
+    "HammingWindow", "HannWindow", "MelWeightMatrix",
+}  # fmt: skip
+"""Operators whose inputs, if any, are settings: constants to all that follows."""
+LIFTED = {"Scatter", "Upsample"}  # of old opsets, which are lifted to ScatterElements and Resize
 
 
 def page() -> str:
@@ -45,7 +77,9 @@ def page() -> str:
         "Their result depends on shapes alone, or jumps: the gradient is zero wherever it exists.",
         "",
     ]
-    return "\n".join([*lines, ", ".join(silent), ""])
+    lines += [", ".join(silent), "", "## Refused", ""]
+    lines += [f"- {reason}: {', '.join(ops)}." for reason, ops in REFUSED.items()]
+    return "\n".join([*lines, ""])
 
 
 def _table(rules: list[str]) -> Iterator[str]:

@@ -24,9 +24,12 @@ NO_RULE = {
     "TopK": "what is chosen may change",
     "GatherElements": "its indices are computed",
     "ScatterElements": "its indices are computed",
+    "MaxUnpool": "what it undoes may choose otherwise",
     "LpNormalization": "its norm is zero at a zero reference",
 }
-SOMETIMES_REFUSED = {"Pow", "Where", "Einsum", "LpPool", "GlobalLpPool"}
+SOMETIMES_REFUSED = {
+    "Pow", "Where", "Einsum", "LpPool", "GlobalLpPool", "GridSample", "ReverseSequence",
+}  # fmt: skip
 
 
 def _weights(*shape: int) -> np.ndarray:
@@ -77,18 +80,21 @@ def run(program: Program, x: Arrays, x0: Arrays) -> Linearized:
 def check_completeness(case: Case, x0: Arrays, program: Program) -> None:
     """Assert sum of m (x - x0) = <seed, f(x) - f(x0)> for every image, and seeds apart from images."""
     rng = np.random.default_rng(3)
-    x = case.draw(rng, 2)
+    images = 1 if case.pinned else 2
+    x = case.draw(rng, images)
     linearized = run(program, x, x0)
     seed = rng.normal(size=linearized["y"].shape).astype(np.float32)
     rise = seed * (linearized["y"] - program.tail(x0)["y"])
     found = linearized.backward({"y": seed})
-    total = sum((found[k] * (x[k] - x0[k])).reshape(2, -1).sum(1) for k in found)
-    scale = np.abs(rise).reshape(2, -1).sum(1).max()
-    np.testing.assert_allclose(total, rise.reshape(2, -1).sum(1), rtol=1e-4, atol=1e-4 * scale)
+    total = sum((found[k] * (x[k] - x0[k])).reshape(images, -1).sum(1) for k in found)
+    rise = rise.reshape(images, -1)
+    scale = np.abs(rise).sum(1).max()
+    np.testing.assert_allclose(total, rise.sum(1), rtol=1e-4, atol=1e-4 * scale)
     fused = program.fused(x, {"y": seed})
     for name, value in found.items():
         np.testing.assert_allclose(fused[f"gradient({name})"], value, rtol=1e-4, atol=1e-5)
-    check_broadcast_seeds(program, x, rng)
+    if not case.pinned:
+        check_broadcast_seeds(program, x, rng)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -14,8 +14,8 @@ import onnx
 
 import onnxplain as ox
 from onnxplain.backward.variants import RESCALE
-from tests.oracle import gradient_error
-from tests.zoo.oracle import ZooOracle
+from tests.oracle import Oracle, gradient_error
+from tests.quantised import held_oracle
 
 ZOO = Path(__file__).resolve().parent / "models"
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,10 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True)
 class Subject:
-    """A file with inputs, and the outputs it must give (the framework's, or plain onnxruntime's)."""
+    """A file with inputs, and the outputs it must give (the framework's, or plain onnxruntime's).
+
+    `held`: its gradient is judged at onnxruntime's rounding (`tests/quantised.py`), as deep nets need.
+    """
 
     path: Path
     style: str
@@ -33,6 +36,7 @@ class Subject:
     maker: str = ""
     peer: bool = False
     twin: Path | None = None
+    held: bool = False
 
     @cached_property
     def model(self) -> ox.Model:
@@ -82,11 +86,15 @@ def gradient_errors(
     for i, g in enumerate(found):
         one = {k: v[i : i + 1] for k, v in feeds.items()}
         others = {k: v for k, v in one.items() if k != source}
-        oracle = ZooOracle(subject.proto, source, others, output)
+        oracle = (
+            held_oracle(subject.model, one)
+            if subject.held
+            else Oracle(subject.proto, others, output)
+        )
         at = _largest(subject, one, output)
         oracle.logits(one[source])  # the run at which quantisers are held
 
-        def score(v: Array, oracle: ZooOracle = oracle, at: int = at) -> float:
+        def score(v: Array, oracle: Oracle = oracle, at: int = at) -> float:
             return float(oracle.logits(v[None]).reshape(-1)[at])
 
         yield gradient_error(score, one[source][0], g)
@@ -108,15 +116,15 @@ def batch_error(subject: Subject) -> float:
     return float(np.linalg.norm(together - alone) / np.linalg.norm(alone))
 
 
-def lift_residual(subject: Subject) -> float:
+def lift_residual(whole: ox.Model, inputs: Arrays) -> float:
     """Return |sum of LIFT-CAM's weights - (F(A) - F(0))| as a share of |F(A)| + |F(0)|, the worst image.
 
     Raises LayerError or UnsupportedOpError with the reason where there is no map.
     """
     worst = 0.0
-    for i in range(len(next(iter(subject.inputs.values())))):
-        model, feeds = subject.model.fit({k: v[i : i + 1] for k, v in subject.inputs.items()})
-        record = ox.cam(subject.model, feeds, kind="lift_cam")
+    for i in range(len(next(iter(inputs.values())))):
+        model, feeds = whole.fit({k: v[i : i + 1] for k, v in inputs.items()})
+        record = ox.cam(whole, feeds, kind="lift_cam")
         name, logit = record.layer, model.graph.logit.tensor
         program = model.program((logit,), (name,), RESCALE)
         a = model.values(feeds, (name,))[name]

@@ -145,17 +145,34 @@ class Warped(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.where = nn.Sequential(conv(3, 4, s=2), nn.Tanh(), nn.Flatten(), nn.Linear(144, 6))
+        looks = (conv(3, 4, s=2), nn.Tanh(), nn.AvgPool2d(3), nn.Flatten())
+        self.where = nn.Sequential(*looks, nn.Linear(16, 6))
         self.maps = nn.Sequential(
             unit(3, 6, s=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)
         )
 
+    def theta(self, x: Tensor) -> Tensor:
+        return self.where(x).view(-1, 2, 3) * 0.2 + torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+
     def forward(self, x: Tensor) -> Tensor:
-        theta = self.where(x).view(-1, 2, 3) * 0.2 + torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+        theta = self.theta(x)
         y, z = torch.meshgrid(torch.linspace(-1, 1, 12), torch.linspace(-1, 1, 12), indexing="ij")
         points = torch.stack([z, y, torch.ones_like(z)], -1).view(1, 144, 3)
         grid = (points @ theta.transpose(1, 2)).view(-1, 12, 12, 2)
         return self.maps(F.grid_sample(x, grid, align_corners=True))
+
+
+class WarpedMaps(Warped):
+    """The same by PyTorch's own affine_grid, on feature maps that the net has made already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = unit(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = F.affine_grid(self.theta(x), x.size(), align_corners=False)
+        seen = F.grid_sample(self.stem(x), grid, padding_mode="reflection", align_corners=False)
+        return self.maps(seen)
 
 
 SMALL = {"image": (3, 12, 12)}
@@ -181,4 +198,6 @@ STYLES = [
     Style("regression", "a single number", Export(regression, outputs=("age",))),
     Style("keypoints", "soft argmax over heat maps", Export(Keypoints, outputs=("points",))),
     Style("spatial_transformer", "GridSample", Export(Warped, inputs=SMALL)),
+    Style("affine_grid", "AffineGrid and GridSample, batch pinned",
+          Export(WarpedMaps, inputs=SMALL, opset=20, images=1, free={})),
 ]  # fmt: skip

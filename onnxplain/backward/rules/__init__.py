@@ -11,6 +11,7 @@ from onnxplain.backward.rules import (
     quantize,
     reduce,
     resize,
+    sample,
     shape,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "quantize",
     "reduce",
     "resize",
+    "sample",
     "shape",
 ]

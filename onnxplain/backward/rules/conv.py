@@ -116,3 +116,14 @@ def conv_transpose(c: Context, g: gs.Tensor) -> gs.Tensor:
     after = [max((n - 1) * s + r - b - m, 0) for n, m, s, r, b in axes]
     attrs = {"strides": windows.strides, "dilations": windows.dilations, "pads": [*before, *after]}
     return c.op.Conv(g, c.const(1), group=c.attr("group", 1), **attrs)
+
+
+@VJP.on("Col2Im")
+def col2im(c: Context, g: gs.Tensor) -> gs.Tensor:
+    """Cut the blocks out again: a Conv of each channel with kernels that have a single one."""
+    block = c.const(2).tolist()
+    columns, taps = c.shape(c.node.inputs[0])[1], prod(block)
+    channels = int(columns) // taps
+    eye = np.tile(np.eye(taps).reshape(taps, 1, *block), (channels, 1, *[1] * len(block)))
+    options = {k: c.attr(k) for k in ("dilations", "pads", "strides")}
+    return c.reshape_like(c.op.Conv(g, eye, group=channels, **options), c.node.inputs[0])

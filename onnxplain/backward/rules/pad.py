@@ -1,4 +1,4 @@
-"""Padding, and the shuffles between depth and space: pixels that move without change."""
+"""Padding, shuffles between depth and space, reversal: pixels that move without change."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def depth_to_space(c: Context, g: gs.Tensor) -> gs.Tensor:
     _, _, height, width = c.shape(c.node.outputs[0])
     blocks = c.op.Reshape(g, [0, 0, height // size, size, width // size, size])
     return c.reshape_like(c.op.Transpose(blocks, perm=[0, 1, 3, 5, 2, 4]), c.node.inputs[0])
+
+
+@VJP.on("ReverseSequence")
+def reverse_sequence(c: Context, g: gs.Tensor) -> gs.Tensor:
+    """Reverse again; lengths of one image serve many seeds."""
+    axes = {"batch_axis": c.attr("batch_axis", 1), "time_axis": c.attr("time_axis", 0)}
+    rows = c.op.Shape(g, start=axes["batch_axis"], end=axes["batch_axis"] + 1)
+    return c.op.ReverseSequence(g, c.op.Expand(c.x[1], rows), **axes)

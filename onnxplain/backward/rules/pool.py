@@ -45,6 +45,16 @@ def route(c: Context, positions: gs.Tensor, g: gs.Tensor) -> gs.Tensor:
     return op.Reshape(routed, [0, 0, *sizes])
 
 
+@VJP.on("MaxUnpool")
+def max_unpool(c: Context, g: gs.Tensor) -> gs.Tensor:
+    """Gather what lies where each element was put; positions count through the whole tensor."""
+    if c.has(2):
+        raise c.refuse("output_shape is not implemented")
+    flat = c.op.Reshape(g, [-1])
+    picked = c.op.GatherElements(flat, c.op.Reshape(c.x[1], [-1]), axis=0)
+    return c.reshape_like(picked, c.node.inputs[0])
+
+
 # --- averages and norms ----------------------------------------------------------------------------
 @VJP.on("AveragePool")
 def average_pool(c: Context, g: gs.Tensor) -> gs.Tensor:

@@ -3,6 +3,7 @@
 from tests.backward.cases import (
     activation,
     arithmetic,
+    attention,
     linear,
     matmul,
     norm,
@@ -10,6 +11,7 @@ from tests.backward.cases import (
     quantize,
     reduce,
     resize,
+    sample,
     shape,
 )
 from tests.backward.harness import Case
@@ -23,6 +25,8 @@ CASES: list[Case] = [
     *norm.CASES,
     *reduce.CASES,
     *shape.CASES,
+    *attention.CASES,
     *resize.CASES,
+    *sample.CASES,
     *quantize.CASES,
 ]

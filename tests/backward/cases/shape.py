@@ -89,6 +89,15 @@ CASES = [
     _turned("ScatterND, add",
             """r = GatherND(t, j) m = Neg(r) u = ScatterND<reduction = "add">(t, i, m)""",
             (4, 3), (4, 3), i=[[1], [1]], j=[[0], [1]]),
+    _turned("ReverseSequence", "u = ReverseSequence<batch_axis = 0, time_axis = 1>(t, l)", (3, 4),
+            (3, 4), l=[1, 4, 2]),
+    Case("ReverseSequence, each image its own", """k = ArgMax<axis = 1, keepdims = 0>(x)
+         m = ReduceMax<keepdims = 0>(k, a) l = Add(m, a)
+         y = ReverseSequence<batch_axis = 0, time_axis = 1>(x, l)""", {"x": (4, 2)}, (4, 2),
+         initializers={"a": np.array([1])}),
+    _case("CenterCropPad", "y = CenterCropPad<axes = [1, -1]>(x, s)", (5, 4), (2, 7), s=[2, 7]),
+    _case("CenterCropPad, odd", "y = CenterCropPad<axes = [1, 2]>(x, s)", (2, 5), (5, 4), s=[5, 4]),
+    _case("Compress", "y = Compress<axis = 1>(x, s)", (4, 2), (2, 2), s=[True, False, False, True]),
     _case("Identity", "y = Identity(x)", (3,), (3,)),
     _case("Dropout", "y, m = Dropout(x)", (3,), (3,)),
 ]  # fmt: skip
