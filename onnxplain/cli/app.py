@@ -112,10 +112,14 @@ def explain(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Class number or label, A-B (contrast), output[i,j]; default: predicted."
+            help="Class number or label, A-B (contrast), output[i,j], similar:FILE; default: predicted."
         ),
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of class activation maps.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Rows x columns of a transformer's patches in that layer: 14x14."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for pictures (.png) and records (.npz, .json).")
     ] = Path("onnxplain-out"),
@@ -127,15 +131,15 @@ def explain(
 ) -> None:
     """Explain images: one picture each, and a record per method."""
     from onnxplain.cli.text import show_left_out
-    from onnxplain.explain import explain_files
-    from onnxplain.target import parse_target
+    from onnxplain.explain import explain_files, read_grid, read_target
 
+    patches = None if grid is None else read_grid(grid)
     loaded = _load(model, device, preprocess, labels, threads)
-    chosen = None if target is None else parse_target(target, loaded.labels)
+    chosen = None if target is None else read_target(loaded, target)
     methods = _methods(method)
     if layer is None:
         show_left_out(loaded, methods)
-    results = explain_files(loaded, images, methods, out, chosen, layer)
+    results = explain_files(loaded, images, methods, out, chosen, layer, patches)
     _report(loaded, results, len(images), as_json)
 
 

@@ -53,7 +53,10 @@ def show_explained(model: Model, result: Explained) -> None:
         print(f"  warning: {result.warning}")
     for m in result.methods:
         at = f" at {m['layer']}" if m["layer"] else ""
+        at += f" ({m['grid']})" if m["grid"] else ""
         print(f"  {m['method']}: {m['label']}, score {m['score']:.4g}{at} -> {m['record']}")
+        if m["outside_grid"]:
+            print(f"    not in the map: {m['outside_grid']:.0%} of what the tokens contribute")
         for note in m["inexact"]:
             print(f"    not exact: {note}")
     if result.picture is not None:
@@ -62,28 +65,33 @@ def show_explained(model: Model, result: Explained) -> None:
 
 def show_inspection(found: Inspection, all_layers: bool) -> None:
     """Print an inspection, verdict first; names come last in their lines, whole, to be copied."""
-    facts = {
-        found.model: found.verdict,
-        "input": "; ".join(found.inputs),
-        "outputs": ", ".join(found.outputs),
-        "explained": f"{found.logit} ({found.classes or 'no'} classes, {found.labels or 'no'} labels)",
-        "images": found.images,
-        "pre-processing": found.preprocess,
-        "LIFT-CAM": found.lift_cam,
-        "default layer": f"{found.default_layer or 'none'}: {found.why_default_layer}",
-    }
-    for name, value in facts.items():
-        print(f"{name}: {value}")
+    for doubt in found.doubts:
+        print(f"onnxplain: warning: {found.model}: {doubt}", file=sys.stderr)
+    print(f"{found.model}: {found.verdict}")
+    print(f"LIFT-CAM: {found.lift_cam}")
     print("\nops on the way (nodes, op, gradient):")
     for op in found.ops:
         print(f"  {op.count:5}  {op.type:22} {op.gradient}")
     if found.off_path:
         print(f"  beside it, carrying no signal: {', '.join(found.off_path)}")
+    print()
+    facts = {
+        "input": "; ".join(found.inputs),
+        "outputs": ", ".join(found.outputs),
+        "explained": f"{found.logit} ({found.classes or 'no'} classes, {found.labels or 'no'} labels)",
+        "images": found.images,
+        "pre-processing": found.preprocess,
+        "default layer": f"{found.default_layer or 'none'}: {found.why_default_layer}",
+    }
+    for name, value in facts.items():
+        print(f"{name}: {value}")
     shown = [layer for layer in found.layers if all_layers or layer.cut]
     print("\nlayers (cut: every path to the logit passes it):")
+    width = 26 if any(layer.grid is not None for layer in shown) else 18
     for layer in shown:
         shape = " x ".join("?" if s is None else str(s) for s in layer.shape)
-        marks = f"{'cut' if layer.cut else '':4} {layer.axes or '':5} {shape:18} {layer.op:20}"
+        shape += f" (grid {layer.grid})" if layer.grid is not None else ""
+        marks = f"{'cut' if layer.cut else '':4} {layer.axes or '':5} {shape:{width}} {layer.op:20}"
         print(f"  {marks} {layer.name}{' (default)' if layer.name == found.default_layer else ''}")
     if len(shown) < len(found.layers):
         print(f"  and {len(found.layers) - len(shown)} that are not cuts: --all-layers")

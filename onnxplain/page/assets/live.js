@@ -27,7 +27,7 @@ OnnxplainViewer.live.server = (() => {
     document: (id) => json(`api/jobs/${id}/document`),
     forget: (id) => call(`api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {}),
     file: (id, name) => `api/jobs/${id}/files/${name}`,
-    picture: async (id, name) => URL.createObjectURL(await (await call(`api/jobs/${id}/files/${name}`)).blob()),
+    picture: async (id, name) => (await call(`api/jobs/${id}/files/${name}`)).blob(),
   };
 })();
 
@@ -36,7 +36,7 @@ OnnxplainViewer.live.Session = class {
   #turn = 0; #job = null; #shown = null; #upload = null;
   image = null;
 
-  /** `view` is told of what happens: busy, looked, answered, failed. */
+  /** `view` is told of what happens: busy, looked, answered, done, failed. */
   constructor(view) {
     this.view = view;
     this.server = OnnxplainViewer.live.server;
@@ -89,12 +89,16 @@ OnnxplainViewer.live.Session = class {
       if (turn === this.#turn) job = await this.server.status(job.id);
       if (turn !== this.#turn) return;
     }
-    this.#job = null; // finished: what came of it stays on the server, for downloads, until the next answer
     if (job.state !== "done") throw new Error(job.error ?? "The server cancelled this: ask again.");
-    const document = job.results.hierarchy ? await this.server.document(job.id) : null;
+    this.view.busy({ state: "drawing", step: "" });
+    const [document, ...pictures] = await Promise.all([
+      job.results.hierarchy ? this.server.document(job.id) : null,
+      ...job.results.methods.map((one) => this.server.picture(job.id, `${one.method}.tile.png`))]);
     if (turn !== this.#turn) return;
-    if (this.#shown !== null) this.server.forget(this.#shown);
-    this.#shown = job.id;
-    await this.view.answered(job, document);
+    const before = this.#shown;
+    [this.#job, this.#shown] = [null, job.id]; // it stays on the server, for downloads, until the next answer
+    if (before !== null) this.server.forget(before);
+    await this.view.answered(job, document, pictures);
+    if (turn === this.#turn) this.view.done();
   }
 };

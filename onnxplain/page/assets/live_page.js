@@ -67,13 +67,11 @@ OnnxplainViewer.live.Page = class {
     this.problem.hidden = false;
   }
 
-  async answered(job, document) {
+  async answered(job, document, pictures) {
     const { h, number, short } = OnnxplainViewer.text;
     for (const picture of this.results.querySelectorAll("img")) URL.revokeObjectURL(picture.src);
-    const cards = job.results.methods.map((one) => {
-      const picture = h("img", { alt: `${one.method}: what speaks for ${short(one.label, 60)}` });
-      this.session.server.picture(job.id, `${one.method}.tile.png`)
-        .then((url) => { picture.src = url; }, (error) => this.failed(error.message));
+    const cards = job.results.methods.map((one, i) => {
+      const picture = h("img", { src: URL.createObjectURL(pictures[i]), alt: `${one.method}: what speaks for ${short(one.label, 60)}` });
       const facts = [short(one.label, 40), `score ${number(one.score)}`, one.layer, ...one.inexact].filter((fact) => fact !== null);
       return h("figure", { class: "card", "data-method": one.method }, h("h3", {}, one.method.replaceAll("_", "-")), picture,
         h("figcaption", {}, facts.map((fact) => h("span", { class: "fact", title: short(fact, 300) }, short(fact, 60))), this.#files(job, one.method)));
@@ -90,8 +88,11 @@ OnnxplainViewer.live.Page = class {
     const viewer = OnnxplainViewer.page;
     if (document !== null) await viewer.show(document);
     viewer.element.hidden = document === null;
+  }
+
+  done() {
     this.progress.hidden = true;
-    viewer.announce("The answer is there.");
+    OnnxplainViewer.page.announce("The answer is there.");
   }
 
   #files(job, stem) {
