@@ -66,6 +66,9 @@ class Executor:
         options.enable_mem_pattern = False  # batch sizes vary between calls
         # By default a MatMul with int8 weights rounds its other factor, a gradient perhaps, to 8 bits too.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        # An explanation runs several sessions in turn, each with threads of its own. Those of the last one
+        # would spin on the cores that the next one needs: ResNet-50's gradient took twice as long.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
