@@ -209,13 +209,13 @@ def beside(module: Any, rounds: int) -> Iterator[tuple[str, int, float, float, f
 
 
 def median_ms(run: Callable[[], object], rounds: int) -> float:
-    """Return the median time of `run` in ms after two warm-ups, within about two seconds."""
+    """Return the median time of `run` in ms after two warm-ups, within about a second."""
     times: list[float] = []
     for i in range(rounds + 2):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-        if i >= 2 and sum(times) > 2:
+        if i >= 2 and sum(times) > 1.5:
             break
     return statistics.median(times[2:]) * 1e3
 
