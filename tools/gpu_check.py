@@ -192,7 +192,7 @@ def beside(module: Any, rounds: int) -> Iterator[tuple[str, int, float, float, f
     import torch
 
     def gradient(device: str, x: Any) -> None:
-        at = x.to(device).requires_grad_()
+        at = x.detach().to(device).clone().requires_grad_()
         nets[device](at)[:, 3].sum().backward()
         at.grad.cpu().numpy()
 
