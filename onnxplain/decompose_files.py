@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxplain.errors import ConfigError, InputError
-from onnxplain.explain import file_stems
+from onnxplain.explain import Outcome, file_stems
 from onnxplain.hierarchy import Hierarchy, write
 from onnxplain.hierarchy.exports import SUFFIXES
 from onnxplain.methods.decompose import decompose
@@ -25,30 +25,15 @@ PAGE, PICTURE = ".html", ".png"
 
 
 @dataclass(frozen=True)
-class Decomposed:
-    """What came of one image: its prediction, the hierarchy (and the contrast's), and the files written.
+class Decomposed(Outcome):
+    """An image's prediction, the hierarchy (and the contrast's), and the files written."""
 
-    `error` is set instead where the image could not be used.
-    """
-
-    image: str
-    top: tuple[Ranked, ...] = ()
-    warning: str | None = None
     hierarchies: tuple[Hierarchy, ...] = ()
     files: tuple[str, ...] = ()
-    error: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def found(self) -> dict[str, Any]:
         """Return a summary, JSON-able; the whole hierarchies are in the files."""
-        if self.error is not None:
-            return {"image": self.image, "error": self.error}
-        return {
-            "image": self.image,
-            "top": [r._asdict() for r in self.top],
-            "warning": self.warning,
-            "hierarchies": [_summary(h) for h in self.hierarchies],
-            "files": list(self.files),
-        }
+        return {"hierarchies": [_summary(h) for h in self.hierarchies], "files": list(self.files)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +97,7 @@ def _decompose_one(
         for file in _write(found, target, top, exemplars)
     ]
     warning = None if prediction is None else prediction.warning
-    return Decomposed(path, top, warning, tuple(found), tuple(files))
+    return Decomposed(path, top, warning, hierarchies=tuple(found), files=tuple(files))
 
 
 def _contrast(model: Model, mine: int, other: int) -> Target:

@@ -13,7 +13,7 @@ import numpy as np
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.files import read_npz
 from onnxplain.methods.cam import CAMS
-from onnxplain.methods.common import Images
+from onnxplain.methods.common import Images, label
 from onnxplain.methods.registry import explain, method_name
 from onnxplain.methods.similar import similar
 from onnxplain.model import Model
@@ -27,16 +27,11 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What came of one image: its prediction, and per method what was explained and the files written.
-
-    `error` is set instead where the image could not be used.
-    """
+class Outcome:
+    """What came of one image, first of all its prediction; `error` alone where it could not be used."""
 
     image: str
     top: tuple[Ranked, ...] = ()
-    methods: tuple[dict[str, Any], ...] = ()
-    picture: str | None = None
     warning: str | None = None
     error: str | None = None
 
@@ -44,13 +39,24 @@ class Explained:
         """Return JSON-able data."""
         if self.error is not None:
             return {"image": self.image, "error": self.error}
-        return {
-            "image": self.image,
-            "top": [r._asdict() for r in self.top],
-            "methods": list(self.methods),
-            "picture": self.picture,
-            "warning": self.warning,
-        }
+        top = [r._asdict() for r in self.top]
+        return {"image": self.image, "top": top, "warning": self.warning, **self.found()}
+
+    def found(self) -> dict[str, Any]:
+        """Return what is known beside the prediction, JSON-able."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Explained(Outcome):
+    """An image's prediction, and per method what was explained and the files written."""
+
+    methods: tuple[dict[str, Any], ...] = ()
+    picture: str | None = None
+
+    def found(self) -> dict[str, Any]:
+        """Return what the methods gave, JSON-able."""
+        return {"methods": list(self.methods), "picture": self.picture}
 
 
 def explain_files(
@@ -173,13 +179,13 @@ def draw(model: Model, x: Array, records: Mapping[str, Explanation], title: str)
 
     shown = picture(x[:1], model.spec, model.preprocess)[0]
     panels = [
-        (f"{name.replace('_', '-')}: {explained_label(model, r)}", _subtitle(r), _map(r))
+        (f"{name.replace('_', '-')}: {explained_label(model, r)}", _subtitle(r), drawn(r))
         for name, r in records.items()
     ]
     return figure(shown, panels, title)
 
 
-def _map(record: Explanation) -> Array:
+def drawn(record: Explanation) -> Array:
     """Return what to draw of the first image: signed values for gradients, else the heat map."""
     if isinstance(record, Attribution) and record.channel_axis is not None:
         signed: Array = record.values[0].sum(record.channel_axis - 1)
@@ -195,8 +201,7 @@ def _subtitle(record: Explanation) -> str:
 
 def explained_label(model: Model, record: Explanation) -> str:
     """Return what was explained of the first image, in words."""
-    index = int(record.classes[0])
-    return model.label(index) if index >= 0 else str(record.meta.get("target"))
+    return label(model, int(record.classes[0]), str(record.meta.get("label")))
 
 
 def file_stems(images: Sequence[str | Path]) -> list[str]:

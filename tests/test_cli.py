@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -87,7 +89,7 @@ def test_a_contrast_by_labels(run: Callable[..., Ran]) -> None:
     ran = run("explain", MODEL, CAT, "--method", "grad-cam", "--target", "cat-dog", "--json")
     (result,) = json.loads(ran.out)
     assert result["methods"][0]["class"] == -1
-    assert "3 minus 5" in result["methods"][0]["label"]
+    assert result["methods"][0]["label"] == "cat minus dog"
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(
@@ -167,7 +169,7 @@ def test_a_missing_model(run: Callable[..., Ran]) -> None:
         ("--layer", "relu_fc1", "not a feature map"),
         ("--target", "10", "0..9"),
         ("--target", "tiger", "tiger"),
-        ("--target", "", "is none of: a class number, a label, A-B, or output[index]"),
+        ("--target", "", "is none of: a class number, a label, A-B, A-mean, or output[index]"),
         ("--target", "3-", "is none of"),
         ("--target", "cat - cow", "is none of"),
         ("--target", "logits", "is none of"),
@@ -337,11 +339,9 @@ def test_an_output_folder_that_is_a_file(run: Callable[..., Ran], tmp_path: Path
 def command(*args: object, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "onnxplain", *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        **options,  # type: ignore[call-overload]
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},  # type: ignore[call-overload]
     )
 
 
@@ -363,6 +363,7 @@ def test_ctrl_c_keeps_whole_files_only(tmp_path: Path) -> None:
     process = command(
         "explain", MODEL, *[CAT] * 500, "--method", "positive", "--out", tmp_path,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*.png")) and time.monotonic() < deadline:
@@ -377,6 +378,33 @@ def test_ctrl_c_keeps_whole_files_only(tmp_path: Path) -> None:
         if name.endswith(".png"):
             with Image.open(tmp_path / name) as picture:
                 picture.load()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shows"),
+    [
+        (("explain", CAT, CAT.parent / "horse.jpg"), "explaining"),
+        (("decompose", CAT), "decomposing"),
+    ],
+)
+def test_a_bar_on_the_terminal_leaves_a_redirected_stdout_alone(
+    arguments: tuple[object, ...], shows: str, tmp_path: Path
+) -> None:
+    terminal, side = pty.openpty()
+    name, *images = arguments
+    options = ("--out", tmp_path / "out")
+    env = {**os.environ, "TERM": "xterm"}
+    with command(name, MODEL, *images, *options, stderr=side, env=env) as process:
+        os.close(side)
+        drawn = b""
+        with contextlib.suppress(OSError):  # how Linux tells that the other side has closed
+            while some := os.read(terminal, 4096):
+                drawn += some
+        out, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert shows.encode() in drawn and b"predicted" not in drawn
+    assert out.count("predicted: ") == len(images)
 
 
 def test_a_model_without_feature_maps_still_has_its_saliency(

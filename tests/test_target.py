@@ -100,6 +100,30 @@ def test_contrast_with_the_predicted_class() -> None:
     assert seeds.scores.tolist() == [2.5, 0, 2]
 
 
+def test_contrast_with_the_mean_of_all_classes() -> None:
+    seeds = ox.Target.contrast(1, "mean").seeds(LOGITS)
+    np.testing.assert_allclose(seeds.scores, LOGITS[:, 1] - LOGITS.mean(1), atol=1e-6)
+    assert seeds.classes.tolist() == [-1] * 3
+    predicted = ox.Target(minus="mean").seeds(LOGITS)
+    np.testing.assert_allclose(predicted.scores, LOGITS.max(1) - LOGITS.mean(1), atol=1e-6)
+
+
+def test_the_mean_of_a_class_map_is_over_the_classes() -> None:
+    found = ox.Target((2, slice(1, 4)), minus="mean").seeds(MAPS).scores
+    margin = MAPS[:, 2] - MAPS.astype(np.float64).mean(1)
+    np.testing.assert_allclose(found, margin[:, 1:4].sum((1, 2)), rtol=1e-5)
+    weights = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
+    found = ox.Target(2, minus="mean", weights=weights).seeds(MAPS).scores
+    np.testing.assert_allclose(found, (margin * weights).sum((1, 2)), rtol=1e-5)
+
+
+def test_one_class_has_no_mean_to_differ_from() -> None:
+    with pytest.raises(TargetError, match="0 minus the mean: there is but one class"):
+        ox.Target.contrast(0, "mean").seeds(LOGITS[:, :1])
+    with pytest.raises(TargetError, match="whole numbers"):
+        ox.Target(0, minus="median")  # type: ignore[arg-type]
+
+
 def test_a_contrast_is_linear() -> None:
     model, x = nets.load(nets.conv_net()), nets.images()
     found = ox.gradient(model, x, ox.Target.contrast(3, 1))
@@ -396,7 +420,7 @@ def test_parse_target(text: str, index: Any, minus: int | None, output: str | No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dog", "is none of: a class number, a label, A-B, or output"),
+        ("dog", "is none of: a class number, a label, A-B, A-mean, or output"),
         ("", "is none of"),
         ("-1", "is none of"),
         ("1-", "is none of"),

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from onnxplain.errors import OnnxplainError
 from onnxplain.version import __version__
+
+if TYPE_CHECKING:
+    from onnxplain.explain import Outcome
+
+Shown = TypeVar("Shown", bound="Outcome")
 
 app = typer.Typer(
     name="onnxplain",
@@ -27,6 +33,9 @@ Threads = Annotated[int | None, typer.Option(help="Threads of one run; all cores
 Preprocessing = Annotated[
     str | None,
     typer.Option(help="Preset (imagenet, inception, caffe, unit, raw) or a .toml/.json file."),
+]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy/.npz/.pb inputs.")
 ]
 Labels = Annotated[Path | None, typer.Option(help="Text file, one class name per line.")]
 AsJson = Annotated[
@@ -102,9 +111,7 @@ def inspect(
 @app.command()
 def explain(
     model: ModelFile,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy/.npz/.pb inputs.")
-    ],
+    images: Images,
     method: Annotated[
         list[str] | None,
         typer.Option(help="gradient, positive, active, lift-cam, grad-cam, ...; may be repeated."),
@@ -112,7 +119,7 @@ def explain(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Class number or label, A-B (contrast), output[i,j], similar:FILE; default: predicted."
+            help="Class number or label, A-B or A-mean, output[i,j], similar:FILE; default: predicted."
         ),
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of class activation maps.")] = None,
@@ -130,7 +137,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explain images: one picture each, and a record per method."""
-    from onnxplain.cli.text import show_left_out
+    from onnxplain.cli.text import progress, show_explained, show_guess, show_left_out
     from onnxplain.explain import explain_files, read_grid, read_target
 
     patches = None if grid is None else read_grid(grid)
@@ -139,8 +146,10 @@ def explain(
     methods = _methods(method)
     if layer is None:
         show_left_out(loaded, methods)
+    if not as_json:
+        show_guess(loaded)
     results = explain_files(loaded, images, methods, out, chosen, layer, patches)
-    _report(loaded, results, len(images), as_json)
+    _report(progress(results, len(images)), show_explained, as_json)
 
 
 @app.command()
@@ -150,13 +159,14 @@ def demo(
 ) -> None:
     """Run the main job on the bundled model and its sample photos."""
     from onnxplain import bundled
+    from onnxplain.cli.text import progress, show_explained
     from onnxplain.explain import explain_files
     from onnxplain.model import load
 
     loaded = load(bundled.model_path())
     photos = bundled.photos()
     results = explain_files(loaded, photos, ["lift_cam", "grad_cam", "positive", "active"], out)
-    _report(loaded, results, len(photos), as_json)
+    _report(progress(results, len(photos)), show_explained, as_json)
 
 
 def _methods(given: list[str] | None) -> list[str]:
@@ -172,19 +182,15 @@ def _load(
     return load(path, device=device, preprocess=preprocess, labels=labels, threads=threads)  # type: ignore[arg-type]
 
 
-def _report(model: Any, results: Any, count: int, as_json: bool) -> None:
+def _report(results: Iterable[Shown], show: Callable[[Shown], None], as_json: bool) -> None:
     """Show results as they come; exit with 2 if an image could not be used."""
-    from onnxplain.cli.text import progress, show_explained, show_guess
-
-    if not as_json:
-        show_guess(model)
     done = []
-    for result in progress(results, count):
+    for result in results:
         done.append(result)
         if result.error is not None:
             print(f"onnxplain: {result.error}", file=sys.stderr)
         elif not as_json:
-            show_explained(model, result)
+            show(result)
     if as_json:
         print(json.dumps([r.to_dict() for r in done], indent=1))
     if any(r.error is not None for r in done):

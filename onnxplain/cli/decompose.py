@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxplain.cli.app import AsJson, Device, Labels, ModelFile, Preprocessing, Threads, _load, app
-from onnxplain.cli.text import progress, show_guess
+from onnxplain.cli.app import (
+    AsJson,
+    Device,
+    Images,
+    Labels,
+    ModelFile,
+    Preprocessing,
+    Threads,
+    _load,
+    _report,
+    app,
+)
+from onnxplain.cli.text import bar, show_guess, show_prediction
 from onnxplain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,13 +38,11 @@ LONGEST = 45
 @app.command()
 def decompose(
     model: ModelFile,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or .npy/.npz/.pb inputs.")
-    ],
+    images: Images,
     target: Annotated[
         str | None,
         typer.Option(
-            help="What to explain: class number or label, A-B; default: the predicted class."
+            help="What to explain: class number or label, A-B, A-mean; default: the predicted class."
         ),
     ] = None,
     contrast: Annotated[
@@ -113,20 +123,15 @@ def decompose(
         options=options,
     )
     found = None if exemplars is None else _search(loaded, exemplars, layer, depth, cache)
-    results = decompose_files(loaded, images, wanted, found)
     if not as_json:
         show_guess(loaded)
-    done = []
-    for result in progress(results, len(images)):
-        done.append(result)
-        if result.error is not None:
-            print(f"onnxplain: {result.error}", file=sys.stderr)
-        elif not as_json:
-            show_decomposed(result)
-    if as_json:
-        print(json.dumps([r.to_dict() for r in done], indent=1))
-    if any(r.error is not None for r in done):
-        raise typer.Exit(2)
+
+    def results() -> Iterator[Decomposed]:
+        with bar("decomposing") as told:
+            watched = replace(wanted, options={**options, "progress": told})
+            yield from decompose_files(loaded, images, watched, found)
+
+    _report(results(), show_decomposed, as_json)
 
 
 def _class_of(model: Model, text: str) -> int:
@@ -143,21 +148,12 @@ def _search(
     model: Model, folder: Path, layers: list[str] | None, depth: int | None, cache: Path
 ) -> Exemplars:
     """Look for exemplars of the layers, with a bar on a terminal; say what was skipped."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from onnxplain.methods.decompose import choose_layers
     from onnxplain.methods.exemplars import exemplars
 
     chosen = choose_layers(model, layers, depth)
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("looking for exemplars", total=None)
-        found = exemplars(
-            model, folder, chosen, cache=cache,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+    with bar("looking for exemplars") as told:
+        found = exemplars(model, folder, chosen, cache=cache, progress=told)
     for _, reason in found.skipped:
         print(f"onnxplain: {reason}; skipped", file=sys.stderr)
     return found
@@ -165,11 +161,7 @@ def _search(
 
 def show_decomposed(result: Decomposed) -> None:
     """Print one image's prediction, its tree, how complete it is and what was written."""
-    print(result.image)
-    if result.top:
-        print("  predicted: " + ", ".join(f"{r.label} {r.probability:.1%}" for r in result.top[:3]))
-    if result.warning:
-        print(f"  warning: {result.warning}")
+    show_prediction(result)
     for hierarchy in result.hierarchies:
         for line in _lines(hierarchy):
             print(f"  {line}")

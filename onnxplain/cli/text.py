@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from onnxplain.doctor import Inspection
-    from onnxplain.explain import Explained
+    from onnxplain.explain import Explained, Outcome
     from onnxplain.model import Model
     from onnxplain.verify import Verification
 
 T = TypeVar("T")
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr if it is a terminal; yield what is to be told (done, of)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # What is printed while it shows goes above the bar, unless stdout is a file that waits for it.
+    with Progress(
+        console=Console(stderr=True), transient=True,
+        disable=not sys.stderr.isatty(), redirect_stdout=sys.stdout.isatty(),
+    ) as shown:  # fmt: skip
+        task = shown.add_task(what, total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)
 
 
 def progress(items: Iterable[T], total: int) -> Iterator[T]:
@@ -20,10 +36,10 @@ def progress(items: Iterable[T], total: int) -> Iterator[T]:
     if total < 2 or not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, "explaining", total=total, console=Console(stderr=True), transient=True)
+    with bar("explaining") as told:
+        for done, item in enumerate(items, 1):
+            yield item
+            told(done, total)
 
 
 def show_guess(model: Model) -> None:
@@ -44,13 +60,18 @@ def show_left_out(model: Model, methods: list[str]) -> None:
         print(f"onnxplain: {', '.join(maps)} left out: {model.why_default_layer}", file=sys.stderr)
 
 
-def show_explained(model: Model, result: Explained) -> None:
-    """Print one image's prediction and what was written."""
+def show_prediction(result: Outcome) -> None:
+    """Print an image's name and prediction."""
     print(result.image)
     if result.top:
         print("  predicted: " + ", ".join(f"{r.label} {r.probability:.1%}" for r in result.top[:3]))
     if result.warning:
         print(f"  warning: {result.warning}")
+
+
+def show_explained(result: Explained) -> None:
+    """Print one image's prediction and what was written."""
+    show_prediction(result)
     for m in result.methods:
         at = f" at {m['layer']}" if m["layer"] else ""
         at += f" ({m['grid']})" if m["grid"] else ""

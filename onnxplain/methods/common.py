@@ -39,6 +39,12 @@ class Job:
         """Roles of the axes of the input that is explained, None where it is not a picture."""
         return next(i.axes for i in self.model.graph.inputs if i.name == self.source)
 
+    @property
+    def words(self) -> str:
+        """What is explained, in words: classes by their labels."""
+        by_class = self.target.output is None and self.model.classes is not None
+        return self.target.words(self.model.label if by_class else str)
+
     def program(self, wrt: str, rules: RuleTable = VJP) -> Program:
         """Return the program of the explained output with respect to one tensor."""
         return self.model.program((self.output,), (wrt,), rules)
@@ -82,6 +88,7 @@ class Job:
         return self.model.meta(
             method,
             target=str(self.target),
+            label=self.words,
             explained=self.output,
             rules=program.rules,
             inexact=list(program.notes),
@@ -124,6 +131,11 @@ def output_tensor(model: Model, name: str | None) -> str:
             )
         raise TargetError(f"{model.name} has no output {name!r}; it has {outputs}")
     return name
+
+
+def label(model: Model, index: int, words: str) -> str:
+    """Return what was explained of an image: the label of class `index`; `words` where that is none (-1)."""
+    return model.label(index) if index >= 0 else words
 
 
 def whole(value: object, least: int) -> bool:

@@ -24,10 +24,10 @@ from onnxplain.graph.receptive import receptive_fields
 from onnxplain.hierarchy import HEdge, Hierarchy, HNode
 from onnxplain.hierarchy.hierarchy import ROOT
 from onnxplain.methods.chain import Chain
-from onnxplain.methods.common import Images, Job, start, whole
+from onnxplain.methods.common import Images, Job, label, start, whole
 from onnxplain.model import Model
 from onnxplain.preprocess import picture
-from onnxplain.target import Classes, Target, as_target
+from onnxplain.target import Classes, as_target
 
 Seed = Literal["path", "root", "max", "sum"]
 Weight = Literal["signed", "positive", "mean"]
@@ -84,6 +84,7 @@ def decompose(
     max_nodes: int = 200,
     inhibitors: int = 1,
     pixels: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Hierarchy:
     """Decompose the decision for one image, x [1, ...], into the channels that support it, layer by layer.
 
@@ -100,6 +101,8 @@ def decompose(
     max_nodes: of a level that would exceed it only the largest contributions stay.
     inhibitors: so many of the most negative channels are reported at every expanded node, beside `max_nodes`.
     pixels: also attribute every leaf to the input (gradient x input, summed over colours).
+    progress: is told before the first level and after each how many are done, of how many; what it raises
+        ends the work.
 
     One forward, then one batched backward per level whatever the number of nodes.
 
@@ -113,9 +116,12 @@ def decompose(
             f"decompose takes one image, got {len(job.feeds[job.source])}: use decompose_many"
         )
     chosen = choose_layers(job.model, layers, depth)
+    told = progress or (lambda done, of: None)
+    told(0, len(chosen))
     growing = _Growing(Chain(job, chosen, pixels), rules)
     for level in range(1, len(chosen) + 1):
         growing.descend(level)
+        told(level, len(chosen))
     if pixels:
         growing.attribute_leaves()
     return growing.hierarchy()
@@ -236,7 +242,7 @@ class _Growing:
             **asdict(self.rules),
             target=str(job.target),
             explained=job.output,
-            label=_label(job, self.nodes[ROOT].channel),
+            label=label(job.model, self.nodes[ROOT].channel, job.words),
             layers=[layer.name for layer in chain.layers],
             shapes=[list(chain.activation(i + 1).shape) for i in range(len(chain.layers))],
             rules="gradient",
@@ -350,17 +356,6 @@ class _Growing:
         graph = job.model.graph.nodes
         boxes = receptive_fields(graph, job.source, job.axes, layer, peaks).tolist()
         return [replace(n, box=tuple(box)) for n, box in zip(nodes, boxes, strict=True)]
-
-
-def _label(job: Job, channel: int) -> str:
-    """Return what is explained, in words."""
-    model, target = job.model, job.target
-    if channel >= 0:
-        return model.label(channel)
-    contrast = isinstance(target, Target) and target.output is None and model.classes is not None
-    if contrast and isinstance(target.index, int) and isinstance(target.minus, int):
-        return f"{model.label(target.index)} minus {model.label(target.minus)}"
-    return str(target)
 
 
 def _picture(job: Job) -> Array | None:

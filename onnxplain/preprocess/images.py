@@ -9,6 +9,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -37,13 +38,19 @@ def open_image(path: str | Path) -> Image.Image:
         raise InputError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
+    return decoded(path, str(path))
+
+
+def decoded(source: Path | BinaryIO, name: str) -> Image.Image:
+    """Decode a file, or its bytes in memory, as `open_image` does; `name` is for messages."""
     with _quiet():
         try:
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(source, formats=FORMATS)
         except Exception as error:  # decoders raise anything on hostile bytes
-            raise InputError(_unreadable(path, error)) from error
+            also = " (or .npy, .npz, .pb)" if isinstance(source, Path) else ""
+            raise InputError(_unreadable(name, error, also)) from error
         with image:
-            return upright(image, str(path))
+            return upright(image, name)
 
 
 def upright(image: Image.Image, name: str) -> Image.Image:
@@ -69,11 +76,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _unreadable(name: object, error: Exception) -> str:
+def _unreadable(name: str, error: Exception, also: str = "") -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"{name}: not a picture; {', '.join(FORMATS)} (or .npy, .npz, .pb) can be read"
+        return f"{name}: not a picture; {', '.join(FORMATS)}{also} can be read"
     if isinstance(error, Image.DecompressionBombError):
-        return f"{name}: too large to decode safely: scale it down first"
+        return f"{name}: too many pixels to decode safely: scale it down first"
     return f"{name}: cannot be decoded ({error}); is it complete? Save it again as PNG"
 
 

@@ -113,16 +113,19 @@ class Job(Generic[T]):
     def __init__(self) -> None:
         self.id = new_id()
         self.state: State = "queued"
-        self.step, self.at, self.of = "", 0, 0
+        self.step, self.at, self.of, self.part = "", 0, 0, 0.0
         self.error: str | None = None
         self.result: T | None = None
         self._stop = threading.Event()
 
-    def report(self, step: str, at: int, of: int) -> None:
-        """Say what is done next: step `at` (from 1) of `of`; raises Cancelled where nobody waits any more."""
+    def report(self, step: str, at: int, of: int, part: float = 0.0) -> None:
+        """Say what is done next: step `at` (from 1) of `of`, of which a `part` in 0..1 is done.
+
+        Raises Cancelled where nobody waits any more.
+        """
         if self._stop.is_set():
             raise Cancelled
-        self.step, self.at, self.of = step, at, of
+        self.step, self.at, self.of, self.part = step, at, of, part
 
     def cancel(self) -> None:
         """Stop before the next step."""
@@ -132,7 +135,7 @@ class Job(Generic[T]):
         """Return JSON-able data."""
         return {
             "id": self.id, "state": self.state, "step": self.step, "at": self.at, "of": self.of,
-            "error": self.error,
+            "part": self.part, "error": self.error,
         }  # fmt: skip
 
     def run(self, work: Callable[[Job[T]], T]) -> None:

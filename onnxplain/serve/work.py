@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from onnxplain.errors import InputError, OnnxplainError
-from onnxplain.explain import draw
+from onnxplain.explain import draw, drawn
 from onnxplain.hierarchy import Hierarchy
 from onnxplain.methods.decompose import decompose
 from onnxplain.methods.registry import explain
 from onnxplain.model import Model
 from onnxplain.page import page_document
 from onnxplain.preprocess import picture
-from onnxplain.preprocess.images import FORMATS, upright
+from onnxplain.preprocess.images import decoded
 from onnxplain.render import overlay, signed, symmetric_limit
-from onnxplain.results import Attribution, Explanation, Prediction
+from onnxplain.results import Explanation, Prediction
 from onnxplain.target import Target, parse_target
 
 if TYPE_CHECKING:
     from onnxplain.serve.asked import Asked
 
 Array = np.ndarray[Any, Any]
-Report = Callable[[str, int, int], None]
+Report = Callable[[str, int, int, float], None]
 DECOMPOSE = "decompose"
 MIN_SIDE = 8
 """Pixels: a smaller picture shows nothing that could be explained."""
@@ -83,7 +83,7 @@ def look(model: Model, data: bytes) -> Seen:
 
     Raises InputError for what is no picture, too large, too small, or does not fit the model.
     """
-    image = _decoded(data)
+    image = decoded(io.BytesIO(data), "the picture")  # no path of a client's is ever opened
     if min(image.size) < MIN_SIDE:
         raise InputError(
             f"the picture has {image.width} x {image.height} pixels: too small to explain"
@@ -94,7 +94,7 @@ def look(model: Model, data: bytes) -> Seen:
 
 
 def answer(model: Model, seen: Seen, asked: Asked, report: Report) -> Answer:
-    """Answer a question; `report(step, at, of)` is told of every step before it begins.
+    """Answer a question; `report(step, at, of, part)` is told of every step, when it begins and on its way.
 
     A method that cannot answer does not keep the others from it. Raises TargetError, what `report` raises,
     and where no method can answer, the reason of the first.
@@ -107,10 +107,11 @@ def answer(model: Model, seen: Seen, asked: Asked, report: Report) -> Answer:
     refused: dict[str, OnnxplainError] = {}
     steps = [(m, t) for m in asked.methods for t in (targets if m == DECOMPOSE else targets[:1])]
     for at, (method, target) in enumerate(steps, 1):
-        report(method.replace("_", "-"), at, len(steps))
+        report(method.replace("_", "-"), at, len(steps), 0)
         try:
             if method == DECOMPOSE:
-                hierarchies.append(_grow(model, seen, asked, target))
+                told = partial(_tell, report, at, len(steps))
+                hierarchies.append(_grow(model, seen, asked, target, told))
             else:
                 records[method] = explain(model, seen.x, method, target, asked.layer)
         except OnnxplainError as error:
@@ -125,13 +126,13 @@ def document(found: Answer) -> dict[str, Any] | None:
     if not found.hierarchies:
         return None
     top = found.seen.prediction.top(5)[0] if found.seen.prediction is not None else ()
-    maps = {name.replace("_", "-"): _map(record) for name, record in found.records.items()}
+    maps = {name.replace("_", "-"): drawn(record) for name, record in found.records.items()}
     return page_document(*found.hierarchies, top=top, maps=maps)
 
 
 def tile(found: Answer, method: str) -> Image.Image:
     """Draw a method's map over the picture, large enough for the page."""
-    values, shown = _map(found.records[method]), _enlarged(found.seen.picture)
+    values, shown = drawn(found.records[method]), _enlarged(found.seen.picture)
     if values.min() < 0:
         return Image.fromarray(signed(shown, values))
     # full colour as for signed maps: a few extreme pixels do not turn the rest pale
@@ -145,39 +146,27 @@ def figure(model: Model, found: Answer, method: str) -> Image.Image:
     return draw(model, found.seen.x, {method: found.records[method]}, title)
 
 
-def _decoded(data: bytes) -> Image.Image:
-    """Decode as `open_image` does, but from memory: no path of a client's is ever opened."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # what Pillow warns of, `upright` refuses
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise InputError(f"this is not a picture; {', '.join(FORMATS)} can be read") from error
-    except Image.DecompressionBombError as error:
-        raise InputError("the picture has too many pixels: scale it down first") from error
-    except Exception as error:  # decoders raise anything on hostile bytes
-        raise InputError(f"the picture cannot be decoded ({error}): is it complete?") from error
-    with image:
-        return upright(image, "the picture")
-
-
-def _grow(model: Model, seen: Seen, asked: Asked, target: Target | None) -> Hierarchy:
+def _grow(
+    model: Model,
+    seen: Seen,
+    asked: Asked,
+    target: Target | None,
+    told: Callable[[int, int], None],
+) -> Hierarchy:
     return decompose(
         model, seen.x, target, asked.layers, asked.top_k, asked.seed,
-        weight=asked.weight, depth=asked.depth,
+        weight=asked.weight, depth=asked.depth, progress=told,
     )  # fmt: skip
+
+
+def _tell(report: Report, at: int, of: int, done: int, levels: int) -> None:
+    """Report how far a decomposition is."""
+    what = f"level {done + 1} of {levels}" if done < levels else "pixels"
+    report(f"{DECOMPOSE}: {what}", at, of, done / (levels + 1))
 
 
 def _target(model: Model, text: str | None) -> Target | None:
     return None if text is None else parse_target(text, model.labels)
-
-
-def _map(record: Explanation) -> Array:
-    """Return what to draw: signed values for gradients, else the heat map."""
-    if isinstance(record, Attribution) and record.channel_axis is not None:
-        summed: Array = record.values[0].sum(record.channel_axis - 1)
-        return summed
-    heat: Array = record.heatmap()[0]
-    return heat
 
 
 def _enlarged(shown: Array) -> Array:

@@ -6,9 +6,9 @@ backward pass starts from. Its score is the sum of seed times output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from onnxplain.errors import TargetError
 
 Array = np.ndarray[Any, Any]
 Index = int | slice | tuple[int | slice, ...]
+Mean = Literal["mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +25,17 @@ class Target:
 
     `index`: a class, or one index per axis of the output without the image axis (slices sum up); None
     means the largest element of each image (the predicted class). `minus`: a second index to subtract (a
-    contrast z_a - z_b). `output`: an output of the file by name (its logit where it ends in Softmax or
-    Sigmoid), or any layer; None is the model's logit. `weights`: multiplied on what `index` selects, or on
-    the whole output without one; they have the shape of the output's last axes: [H, W] sums a class over a
-    mask, [D] is a direction among embeddings, -1 turns the sign. `above`: of what `index` selects, only
-    the values above this count (detection: all anchors that see the class; in units of the explained
-    tensor, so of the logit where there is one). `name`: how titles call it.
+    contrast z_a - z_b), or "mean": the mean over the first axis, that of the classes. `output`: an output
+    of the file by name (its logit where it ends in Softmax or Sigmoid), or any layer; None is the model's
+    logit. `weights`: multiplied on what `index` selects, or on the whole output without one; they have the
+    shape of the output's last axes: [H, W] sums a class over a mask, [D] is a direction among embeddings,
+    -1 turns the sign. `above`: of what `index` selects, only the values above this count (detection: all
+    anchors that see the class; in units of the explained tensor, so of the logit where there is one).
+    `name`: how titles call it.
     """
 
     index: Index | None = None
-    minus: Index | None = None
+    minus: Index | Mean | None = None
     output: str | None = None
     weights: Array | None = None
     above: float | None = None
@@ -41,7 +43,8 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", _checked(self.index))
-        object.__setattr__(self, "minus", _checked(self.minus))
+        if not (isinstance(self.minus, str) and self.minus == "mean"):
+            object.__setattr__(self, "minus", _checked(self.minus))
         if self.weights is not None:
             object.__setattr__(self, "weights", _numbers(self.weights))
         number = isinstance(self.above, int | float | np.number | None)
@@ -49,8 +52,8 @@ class Target:
             raise TargetError(f"above must be a finite number, got {self.above!r}")
 
     @classmethod
-    def contrast(cls, a: int, b: int) -> Target:
-        """Explain why class `a` rather than class `b`: z_a - z_b."""
+    def contrast(cls, a: int, b: int | Mean) -> Target:
+        """Explain why class `a` rather than class `b`, z_a - z_b; "mean": rather than any, z_a - mean(z)."""
         return cls(index=a, minus=b)
 
     @classmethod
@@ -98,7 +101,11 @@ class Target:
         else:
             seed[(slice(None), *_axes(self.index, values))] = 1
             classes = np.full(n, self._class(values))
-        if self.minus is not None:
+        if self.minus == "mean":
+            if values.ndim < 2 or values.shape[1] < 2:
+                raise TargetError(f"target {self}: there is but one class")
+            seed -= seed.mean(1, keepdims=True)
+        elif self.minus is not None:
             seed[(slice(None), *_axes(self.minus, values))] -= 1
         if self.weights is not None:
             rank = self.weights.ndim
@@ -123,12 +130,16 @@ class Target:
         return _positive(self.index, values.shape[1])
 
     def __str__(self) -> str:
-        """Describe the target in words, for titles and meta."""
+        """Describe the target in words."""
+        return self.words(str)
+
+    def words(self, label: Callable[[int], str]) -> str:
+        """Describe the target in words, for titles and meta, with `label` of the classes."""
         if self.name is not None:
             return self.name
         what = "largest element" if self.weights is None else "everything"
-        what = what if self.index is None else _written(self.index)
-        contrast = "" if self.minus is None else f" minus {_written(self.minus)}"
+        what = what if self.index is None else _written(self.index, label)
+        contrast = "" if self.minus is None else f" minus {_written(self.minus, label)}"
         where = "" if self.output is None else f" of {self.output!r}"
         above = "" if self.above is None else f" above {self.above:g}"
         weights = "" if self.weights is None else f" times {_described(self.weights)}"
@@ -171,6 +182,10 @@ class Classes:
     def __str__(self) -> str:
         """Describe the target in words."""
         return "one class per image"
+
+    def words(self, _: Callable[[int], str]) -> str:
+        """Describe the target in words, which name no class."""
+        return str(self)
 
 
 def as_target(target: object, images: int) -> Target | Classes:
@@ -243,8 +258,12 @@ def _checked(index: object) -> Index | None:
     return plain if isinstance(index, tuple | list) else plain[0]
 
 
-def _written(index: Index) -> str:
-    """Write an index the way it is typed: "3", "[17, 1]" or "[:, 1]"."""
+def _written(index: Index | Mean, label: Callable[[int], str]) -> str:
+    """Write an index the way it is typed, "[17, 1]" or "[:, 1]"; a class by its label."""
+    if index == "mean":
+        return "the mean"
+    if isinstance(index, int):
+        return label(index)
     parts = index if isinstance(index, tuple) else (index,)
     texts = [
         f"{'' if i.start is None else i.start}:{'' if i.stop is None else i.stop}"
@@ -252,7 +271,7 @@ def _written(index: Index) -> str:
         else str(i)
         for i in parts
     ]
-    return texts[0] if isinstance(index, int) else f"[{', '.join(texts)}]"
+    return f"[{', '.join(texts)}]"
 
 
 def _described(weights: Array) -> str:

@@ -13,6 +13,7 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
     """Read a target as typed at a terminal.
 
     "281" or "tabby" (a class by number or label), "281-285" or "tabby - Egyptian cat" (a contrast),
+    "281-mean" (a contrast with the mean of all classes; a label "mean" goes first),
     "boxes[17,2]" (an element of an output), "scores[:,1]" (a sum; also "10:20"), "scores[:,1]>2" (the sum
     of what is above 2). Raises TargetError for anything else.
     """
@@ -20,9 +21,11 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
     if (one := _class_named(text, names)) is not None:
         return Target(index=one)
     for at in (i for i, c in enumerate(text) if c == "-" and i > 0):
-        pair = [_class_named(part.strip(), names) for part in (text[:at], text[at + 1 :])]
-        if pair[0] is not None and pair[1] is not None:
-            return Target.contrast(pair[0], pair[1])
+        one, other = (_class_named(part.strip(), names) for part in (text[:at], text[at + 1 :]))
+        if one is not None and other is not None:
+            return Target.contrast(one, other)
+        if one is not None and text[at + 1 :].strip() == "mean":
+            return Target.contrast(one, "mean")
     element = re.fullmatch(r"(.*)\[([^\[\]]*)\](?:\s*>\s*(\S+))?", text)
     if element:
         output, inside, above = element.groups()
@@ -36,7 +39,7 @@ def parse_target(text: str, labels: Sequence[str] | None = None) -> Target:
                 f"target {text!r}: indices must be whole numbers or ranges, as in scores[17,1] "
                 "or scores[:,1]>2"
             ) from error
-    hint = "a class number" + (", a label" if names else "") + ", A-B, or output[index]"
+    hint = "a class number" + (", a label" if names else "") + ", A-B, A-mean, or output[index]"
     raise TargetError(f"target {text!r} is none of: {hint}")
 
 

@@ -451,6 +451,34 @@ def test_inputs_are_left_as_they_were_and_meta_says_how() -> None:
     assert h.root.layer == "z", "the logit, not the probability"
 
 
+def test_against_the_mean_every_contribution_is_that_of_the_class_minus_the_classes_mean() -> None:
+    h = grown(net(), target=ox.Target.contrast(2, "mean"), **ALL)
+    found = contributions(h)
+    classes = [grown(net(), target=c, **ALL) for c in range(nets.CLASSES)]
+    each = np.array([[contributions(x).get(k, 0.0) for k in range(5)] for x in classes])
+    expected = each[2] - each.mean(0)
+    np.testing.assert_allclose([found.get(k, 0.0) for k in range(5)], expected, atol=1e-6)
+    scores = np.array([x.root.decision for x in classes])
+    assert h.root.decision == pytest.approx(scores[2] - scores.mean(), rel=1e-5)
+    assert h.meta["label"] == "2 minus the mean"
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_progress_is_told_before_and_after_every_level(pixels: bool) -> None:
+    told: list[tuple[int, int]] = []
+    grown(net(), pixels=pixels, progress=lambda done, of: told.append((done, of)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_what_progress_raises_ends_the_work() -> None:
+    def stop(done: int, of: int) -> None:
+        if done == 1:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        grown(net(), progress=stop)
+
+
 # --- what is refused -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "error", "words"),

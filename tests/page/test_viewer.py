@@ -25,7 +25,7 @@ from tests.browser import Watched
 from tests.page import trees
 
 Array = np.ndarray[Any, Any]
-CONTRAST = "Why 3 rather than 5?"
+CONTRAST = "Why cat rather than dog?"
 
 
 @pytest.fixture

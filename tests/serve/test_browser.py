@@ -139,6 +139,10 @@ def test_a_contrast_and_a_comparison(tab: Watched) -> None:
     assert views.count() == 2
     expect(views.nth(0)).to_contain_text("cat rather than dog")
     expect(views.nth(1)).to_contain_text("horse")
+    page.locator("#minus").fill("mean")
+    page.locator("#other").fill("")
+    explain(page)
+    expect(page.locator("#viewer h1")).to_contain_text("cat rather than the mean")
 
 
 def test_layers_depth_and_children_are_chosen(tab: Watched, model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -27,14 +28,15 @@ def test_a_job_reports_its_way(jobs: Jobs[int]) -> None:
     go = threading.Event()
 
     def work(job: Job[int]) -> int:
-        job.report("sawing", 1, 2)
+        job.report("sawing", 1, 2, 0.25)
         assert go.wait(10)
         return 7
 
     job = jobs.start(work)
     until(lambda: job.step == "sawing")
     assert job.status() == {
-        "id": job.id, "state": "running", "step": "sawing", "at": 1, "of": 2, "error": None,
+        "id": job.id, "state": "running", "step": "sawing", "at": 1, "of": 2, "part": 0.25,
+        "error": None,
     }  # fmt: skip
     go.set()
     until(lambda: job.state == "done")
@@ -179,6 +181,30 @@ def test_a_job_deleted_while_it_runs_stops(model: Model, held: threading.Event) 
         held.set()
         refused(http.get(f"/api/jobs/{job}"), 404)
         assert ask(http, image, "gradient")["state"] == "done"
+
+
+def test_a_decomposition_says_its_level_and_stops_between_levels(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float]] = []
+    report = Job.report
+
+    def listening(job: Job[Any], step: str, at: int, of: int, part: float = 0.0) -> None:
+        told.append((step, part))
+        if len(told) == 9:  # the second job, before its second level
+            job.cancel()
+        report(job, step, at, of, part)
+
+    monkeypatch.setattr(Job, "report", listening)
+    with serving(model, Limits(threads=1)) as address, client(address) as http:
+        image = upload(http)
+        first, second = (ask(http, image, "decompose", depth=2) for _ in range(2))
+    way = [
+        ("starting", 0), ("decompose", 0), ("decompose: level 1 of 2", 0),
+        ("decompose: level 2 of 2", pytest.approx(1 / 3)), ("decompose: pixels", pytest.approx(2 / 3)),
+    ]  # fmt: skip
+    assert told == way + way[:4]
+    assert (first["state"], second["state"]) == ("done", "cancelled")
 
 
 def test_old_pictures_and_results_make_room(model: Model, http: httpx.Client) -> None:

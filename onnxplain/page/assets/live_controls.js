@@ -95,7 +95,7 @@ OnnxplainViewer.live.Controls = class {
     return h("fieldset", {}, h("legend", {}, "What to explain"),
       h("datalist", { id: "labels" }, ...labels.map((label) => h("option", { value: label }))),
       h("label", {}, "Class", this.plus), h("label", {}, "rather than", this.minus), h("label", {}, "compared with", this.other),
-      h("p", { class: "note" }, "Labels or numbers. \u201crather than\u201d explains the difference of two scores; \u201ccompared with\u201d adds a second hierarchy to switch to."));
+      h("p", { class: "note" }, "Labels or numbers. \u201crather than\u201d explains the difference to another score, or to the \u201cmean\u201d of all; \u201ccompared with\u201d adds a second hierarchy to switch to."));
   }
 
   #methods() {

@@ -51,11 +51,11 @@ OnnxplainViewer.live.Page = class {
     this.controls.looked(seen, file);
   }
 
-  busy({ state, step, at, of }) {
+  busy({ state, step, at, of, part }) {
     const { short } = OnnxplainViewer.text;
     const running = state === "running" && of > 0;
     this.words.textContent = running ? `${short(step, 60)} (${at} of ${of})` : `${state} ${short(step, 60)}`;
-    if (running) this.bar.value = (at - 1) / of;
+    if (running) this.bar.value = (at - 1 + part) / of;
     else this.bar.removeAttribute("value");
     this.problem.hidden = true;
     this.progress.hidden = false;
