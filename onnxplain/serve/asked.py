@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from onnxplain.methods.decompose import Seed, Weight
+from onnxplain.methods.growing import Seed, Weight
 from onnxplain.methods.registry import METHODS
 from onnxplain.serve.work import DECOMPOSE
 

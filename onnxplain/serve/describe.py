@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from onnxplain.explain import explained_label
 from onnxplain.methods.cam import CAMS
-from onnxplain.methods.decompose import Seed, Weight
+from onnxplain.methods.growing import Seed, Weight
 from onnxplain.model import Model
 from onnxplain.page.html import asset, page_html
 from onnxplain.preprocess.images import FORMATS
