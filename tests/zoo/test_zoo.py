@@ -67,6 +67,34 @@ def test_gradient_equals_finite_differences(name: str) -> None:
 
 
 @each
+def test_a_hierarchy_s_top_level_is_gradient_times_activation(name: str) -> None:
+    """Every channel of the first level, and the residual: nothing of the score is lost or counted twice."""
+    subject = SUBJECTS[name]
+    model, row = (
+        subject.model,
+        subject.model.rows(subject.model.fit(subject.inputs)[1], slice(0, 1)),
+    )
+    if not model.graph.levels:
+        with pytest.raises(LayerError, match="name layers"):
+            ox.decompose(model, row)
+        return
+    every = {"top_k": 10**6, "inhibitors": 10**6, "min_share": 0.0, "max_nodes": 10**6}
+    tree = ox.decompose(model, row, depth=1, **every)
+    at_size, feeds = model.fit(row)
+    layer = at_size.layer(tree.layers[0])
+    g = ox.gradient(model, row, wrt=layer).values
+    a = at_size.values(feeds, [layer.name])[layer.name].astype(np.float64)
+    axes = tuple(i for i in range(1, g.ndim) if layer.axes and layer.axes[i] != "C")
+    direct = (g * a).sum(axes)[0]
+    found = np.zeros(len(direct))
+    for node in tree.level(1):
+        found[node.channel] = node.contribution
+    atol = tolerance(name, 1e-4, 3e-2) * np.abs(direct).max()
+    np.testing.assert_allclose(found, direct, rtol=1e-4, atol=atol)
+    assert tree.root.residual == pytest.approx(tree.root.decision - direct.sum(), abs=10 * atol)
+
+
+@each
 def test_gradient_is_neither_zero_nor_constant(name: str) -> None:
     for g in ox.gradient(SUBJECTS[name].model, SUBJECTS[name].inputs).values:
         assert np.isfinite(g).all()
