@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnxplain.errors import ModelError
 from onnxplain.graph.canonical import InputShapes, canonicalize
 from onnxplain.graph.layers import Layer, choose_default, choose_levels, find_layers
 from onnxplain.graph.logit import Logit, find_logits
+from onnxplain.graph.receptive import ReceptiveFields
 
 _IMAGE_CHANNELS = (1, 3, 4)
 DEFAULT_SIZE = 224
@@ -54,11 +55,21 @@ class Graph:
     default_layer: Layer | None
     why_default_layer: str
     pinned: str | None
+    _fields: dict[str, ReceptiveFields] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def levels(self) -> tuple[Layer, ...]:
         """The layers to decompose a decision over by default, from top to bottom."""
         return choose_levels(self.nodes, self.layers, self.logit.tensor)
+
+    def receptive_fields(self, layer: Layer) -> ReceptiveFields | None:
+        """Return what the positions of a layer see of the picture; None where the input is none."""
+        if self.source.axes is None:
+            return None
+        if layer.name not in self._fields:
+            found = ReceptiveFields(self.nodes, self.source.name, self.source.axes, layer)
+            self._fields[layer.name] = found
+        return self._fields[layer.name]
 
     @property
     def logit(self) -> Logit:

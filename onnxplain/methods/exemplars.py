@@ -12,7 +12,6 @@ from pathlib import Path
 from onnxplain.errors import ConfigError, InputError, LayerError
 from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
-from onnxplain.graph.receptive import receptive_fields
 from onnxplain.methods.common import whole
 from onnxplain.methods.ranking import Best, Progress, Search
 from onnxplain.model import Model
@@ -96,11 +95,10 @@ class Exemplars:
         return shown[top:bottom, left:right]
 
     def _boxes(self, layer: Layer, peaks: Array) -> list[tuple[int, int, int, int] | None]:
-        source = self._model.graph.source
-        if source.axes is None or not self._model.spec.is_picture or not len(peaks):
+        fields = self._model.graph.receptive_fields(layer)
+        if fields is None or not self._model.spec.is_picture or not len(peaks):
             return [None] * len(peaks)
-        found = receptive_fields(self._model.graph.nodes, source.name, source.axes, layer, peaks)
-        return [(t, le, b, r) for t, le, b, r in found.tolist()]
+        return [(t, le, b, r) for t, le, b, r in fields.boxes(peaks).tolist()]
 
 
 def exemplars(

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 import onnxplain as ox
-from onnxplain.graph.receptive import receptive_fields
+from onnxplain.graph.receptive import ReceptiveFields
 from tests import nets
 
 Array = np.ndarray[Any, Any]
@@ -223,7 +223,7 @@ def fields(model: ox.Model, name: str, axes: str = "NCHW") -> Array:
     layer = model.layer(name)
     assert layer.size is not None
     positions = np.indices(layer.size).reshape(2, -1).T
-    return receptive_fields(model.graph.nodes, "x", axes, layer, positions)
+    return ReceptiveFields(model.graph.nodes, "x", axes, layer).boxes(positions)
 
 
 @pytest.mark.parametrize("name", [*CASES, *EVEN_CASES])

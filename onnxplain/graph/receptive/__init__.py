@@ -1,5 +1,5 @@
 """Receptive fields of the positions of a feature map, followed through the graph."""
 
-from onnxplain.graph.receptive.fields import receptive_fields
+from onnxplain.graph.receptive.fields import ReceptiveFields
 
-__all__ = ["receptive_fields"]
+__all__ = ["ReceptiveFields"]

@@ -54,29 +54,38 @@ RULES: dict[str, Rule] = {
 """The ops that move or mix; all others work element by element."""
 
 
-def receptive_fields(
-    graph: gs.Graph, source: str, axes: str, layer: Layer, positions: Array
-) -> Array:
-    """Return the boxes (top, left, bottom, right) in pixels, int64 [P, 4], end exclusive.
+class ReceptiveFields:
+    """What each position of a feature map, or of the grid of its tokens, sees of the picture."""
 
-    positions: int [P, 2], row and column in `layer`, a feature map or the grid of its tokens. axes: those
-    of the input `source`. The box is the whole picture where the path cannot be followed.
-    """
-    tensors = graph.tensors()
-    path = find_path(graph.nodes, {source}, {layer.name})
-    if any(tensors[name].shape is None for name in path):
-        path = set()
-    seen = {layer.name: _at(tensors[layer.name], layer, positions)}
-    for node in reversed(graph.nodes):
-        for x, y in differentiable_edges(node):
-            if y.name not in seen or x.name not in path or _is_gate(node, x, y):
-                continue
-            found = _before(node, x, y, seen[y.name])
-            seen[x.name] = _union(seen[x.name], found) if x.name in seen else found
-    found = seen.get(source) or everything(tensors[source], len(positions))
-    rows, columns = (found[axes.index(a)] for a in "HW")
-    (top, bottom), (left, right) = _ends(rows), _ends(columns)
-    return np.stack([top, left, bottom, right], 1)
+    def __init__(self, graph: gs.Graph, source: str, axes: str, layer: Layer) -> None:
+        """Find the way from `layer` back to the input `source`, whose axes are `axes`."""
+        tensors = graph.tensors()
+        path = find_path(graph.nodes, {source}, {layer.name})
+        if any(tensors[name].shape is None for name in path):
+            path = set()
+        self._layer, self._axes = layer, axes
+        self._from, self._to = tensors[layer.name], tensors[source]
+        self._steps = [
+            (node, x, y)
+            for node in reversed(graph.nodes)
+            for x, y in differentiable_edges(node)
+            if x.name in path and y.name in path and not _is_gate(node, x, y)
+        ]
+
+    def boxes(self, positions: Array) -> Array:
+        """Return the boxes (top, left, bottom, right) in pixels, int64 [P, 4], end exclusive.
+
+        positions: int [P, 2], row and column. The box is the whole picture where the path cannot be followed.
+        """
+        seen = {self._from.name: _at(self._from, self._layer, positions)}
+        for node, x, y in self._steps:
+            if y.name in seen:
+                found = _before(node, x, y, seen[y.name])
+                seen[x.name] = _union(seen[x.name], found) if x.name in seen else found
+        found = seen.get(self._to.name) or everything(self._to, len(positions))
+        rows, columns = (found[self._axes.index(a)] for a in "HW")
+        (top, bottom), (left, right) = _ends(rows), _ends(columns)
+        return np.stack([top, left, bottom, right], 1)
 
 
 def _before(node: gs.Node, x: gs.Tensor, y: gs.Tensor, seen: Footprint) -> Footprint:
