@@ -51,6 +51,12 @@ def test_the_tree_is_printed_and_written(run: Callable[..., Ran], tmp_path: Path
     assert "relu2_2" in (out / "cat.tree.html").read_text(encoding="utf-8")
 
 
+def test_a_tree_without_branches_says_how_to_get_some(run: Callable[..., Ran]) -> None:
+    ran = run("decompose", MODEL, CAT, *SMALL, "--min-share", 1)
+    assert ran.code == 0, ran.err
+    assert "no channel of relu3_2 holds 100% of the positive evidence: try --min-share 0" in ran.out
+
+
 def test_out_gives_format_and_place(run: Callable[..., Ran], tmp_path: Path) -> None:
     ran = run(
         "decompose", MODEL, CAT, *SMALL, "--no-pixels",

@@ -181,9 +181,14 @@ def _lines(hierarchy: Hierarchy) -> list[str]:
     path = " > ".join(f"{n.layer} ch {n.channel}" for n in strongest_path(hierarchy)[1:])
     if path:
         lines.append(f"strongest path: {path}")
+    if root.coverage == 0:
+        lines.append(
+            f"no channel of {hierarchy.layers[0]} holds {hierarchy.meta['min_share']:.0%} of the positive "
+            "evidence: try --min-share 0, or a lower layer"
+        )
     if root.coverage is not None:
         lines.append(
-            f"{len(hierarchy) - 1} channels; those of {hierarchy.layers[0]} cover {root.coverage:.0%} of "
+            f"channels: {len(hierarchy) - 1}; those of {hierarchy.layers[0]} cover {root.coverage:.0%} of "
             f"its positive evidence; residual (biases, curvature) {root.residual:+.4g}"
         )
     return lines
