@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
+import onnxplain as ox
 from onnxplain.hierarchy import Hierarchy
 from onnxplain.page import page_document, page_html, write_page
 from tests.browser import Watched
@@ -86,6 +87,17 @@ def test_page_without_a_picture(tab: Watched, tmp_path: Path, map_size: tuple[in
     assert page.locator(".picture canvas").is_visible() == has_maps
     expect(page.locator(".facts")).to_contain_text("Contribution")
     assert "Sees pixels" not in page.locator(".facts").inner_text()
+    assert tab.troubles == []
+
+
+def test_a_tree_without_branches_says_why(tab: Watched, tmp_path: Path) -> None:
+    model = trees.model()
+    bare = ox.decompose(model, model.read([trees.CAT]), min_share=1.0)
+    opened(tab, bare, tmp_path)
+    said = "no channel of the first layer holds 100 % of the positive evidence"
+    expect(tab.page.locator(".summary")).to_contain_text(said)
+    opened(tab, trees.cat(), tmp_path)
+    assert "positive evidence" not in tab.page.locator(".summary").inner_text()
     assert tab.troubles == []
 
 

@@ -77,6 +77,11 @@ OnnxplainViewer.Viewer = class {
       const p = best.probability === null ? "" : ` (${percent(best.probability)})`;
       facts.splice(1, 0, `predicted: ${short(best.label, 60)}${p}`);
     }
+    // An empty tree is an answer that needs words: evidence spread so thin that no channel holds its share.
+    if (view.nodes[0].coverage === 0) {
+      const least = typeof view.meta.min_share === "number" ? percent(view.meta.min_share) : "enough";
+      facts.push(`no channel of the first layer holds ${least} of the positive evidence (min_share)`);
+    }
     const choice = views.length < 2 ? null : h("div", { class: "views", role: "group", "aria-label": "Question" },
       ...views.map((v, i) => h("button", {
         type: "button", "aria-pressed": String(i === index), title: short(v.title, 400),
