@@ -36,12 +36,15 @@ class Program:
     @cached_property
     def forward_session(self) -> Session:
         """The session of the forward part; it tells the providers really used."""
-        few = len(self.pair.residuals) <= MANY_RESIDUALS
-        return self._executor.session(self.pair.forward(), optimize=few)
+        return self._executor.session(self.pair.forward(), optimize=self._has_few_residuals)
 
     @cached_property
     def _segment_session(self) -> Session:
-        return self._executor.session(self.pair.segment())
+        return self._executor.session(self.pair.segment(), optimize=self._has_few_residuals)
+
+    @property
+    def _has_few_residuals(self) -> bool:
+        return len(self.pair.residuals) <= MANY_RESIDUALS
 
     @cached_property
     def _backward_session(self) -> Session:
