@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxplain.ablation import Ablation
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.split import Pair
 from onnxplain.errors import ConfigError, LayerError, TargetError
@@ -74,6 +75,16 @@ def load(
         return Model(file, Executor(device, threads, tf32), given, labels)
 
 
+def _arrived(
+    file: ModelFile,
+    asked: tuple[Device, int | None, bool],
+    preprocess: Preprocess,
+    labels: tuple[str, ...] | None,
+) -> Model:
+    """Make a model of what `Model.__reduce__` sent."""
+    return Model(file, Executor(*asked), preprocess, labels)
+
+
 class Model:
     """A loaded model: its layers, its predictions, and the programs that explain it.
 
@@ -89,7 +100,7 @@ class Model:
     ) -> None:
         """Canonicalise the file; use `load`."""
         self.name, self.path, self.sha256 = file.name, file.path, file.sha256
-        self.executor = executor
+        self.executor, self._file = executor, file
         self._imported = import_graph(file.proto, file.weights)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
@@ -104,6 +115,12 @@ class Model:
         self._lock = threading.RLock()
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
+        self._ablations: dict[str, Ablation] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as the file and the settings; programs and sessions are made anew."""
+        asked = (self.executor.device, self.executor.threads, self.executor.tf32)
+        return _arrived, (self._file, asked, self.preprocess, self.labels)
 
     # --- what the file holds ----------------------------------------------------------------------
     @property
@@ -240,6 +257,13 @@ class Model:
                 pair = Pair(self.graph.nodes, key[0], key[1], rules)
                 self._programs[key] = Program(pair, self.executor)
             return self._programs[key]
+
+    def ablation(self, layer: Layer) -> Ablation:
+        """Return the (cached) rest of the network from a layer on, to run without some of its channels."""
+        with self._lock:
+            if layer.name not in self._ablations:
+                self._ablations[layer.name] = Ablation(self.graph, layer, self.executor)
+            return self._ablations[layer.name]
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""
