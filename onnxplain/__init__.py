@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from onnxplain.version import __version__
 
 if TYPE_CHECKING:
+    from onnxplain.checks import Report as Report
+    from onnxplain.checks import check as check
+    from onnxplain.checks import compare as compare
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from onnxplain.preprocess import Preprocess as Preprocess
     from onnxplain.results import Attribution as Attribution
     from onnxplain.results import Cam as Cam
+    from onnxplain.results import Comparison as Comparison
     from onnxplain.results import Prediction as Prediction
     from onnxplain.results import Saliency as Saliency
     from onnxplain.target import Target as Target
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "Comparison": "results",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
@@ -49,9 +54,12 @@ _HOMES = {
     "OnnxplainError": "errors",
     "Prediction": "results",
     "Preprocess": "preprocess",
+    "Report": "checks",
     "Saliency": "results",
     "Target": "target",
     "cam": "methods.cam",
+    "check": "checks",
+    "compare": "checks",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "exemplars": "methods.exemplars",

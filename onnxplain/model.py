@@ -23,6 +23,7 @@ from onnxplain.graph.graph import Graph, build
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
+from onnxplain.graph.shuffled import shuffled
 from onnxplain.preprocess import (
     InputSpec,
     Preprocess,
@@ -284,6 +285,11 @@ class Model:
             },
             **more,
         }
+
+    def untrained(self, seed: int = 0) -> Model:
+        """Return this model with shuffled weights: an explanation that does not change says nothing."""
+        asked = (self.executor.device, self.executor.threads, self.executor.tf32)
+        return _arrived(shuffled(self._file, seed), asked, self.preprocess, self.labels)
 
     # --- inside -----------------------------------------------------------------------------------
     def _session(self, names: tuple[str, ...]) -> Session:

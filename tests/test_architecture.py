@@ -19,7 +19,10 @@ LAYERS = [
     {"model"},
     {"dataset"},
     {"methods"},
+    {"metrics"},
     {"doctor", "explain", "decompose_files", "verify", "page"},
+    {"checks"},
+    {"pytest_plugin"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]
@@ -31,6 +34,7 @@ HOMES = {
     "pyarrow": {"dataset"},
     "matplotlib": {"render"},
     "typer": {"cli"},
+    "pytest": {"pytest_plugin"},
     "rich": {"cli"},
     "fastapi": {"serve"},
     "starlette": {"serve"},

@@ -13,11 +13,10 @@ import cifar10_training as cifar10
 import numpy as np
 import onnx
 import onnxruntime as ort
-import skimage.data
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from PIL import Image
-from skimage.util import img_as_ubyte
+from torch import nn
 
 FLOAT, INT8 = "vgg_cifar10.onnx", "vgg_cifar10_int8.onnx"
 CALIBRATION = 500  # training images that set the ranges of the int8 activations
@@ -59,10 +58,14 @@ PHOTOS: dict[str, dict[str, Any]] = {
 
 
 def export(checkpoint: Path, models: Path) -> None:
-    """Write the float32 network; BatchNormalization is folded into the convolutions."""
-    path = models / FLOAT
+    """Write the float32 network."""
+    write(cifar10.trained(checkpoint), models / FLOAT)
+
+
+def write(net: nn.Sequential, path: Path) -> None:
+    """Export a network in eval mode; BatchNormalization is folded into the convolutions."""
     torch.onnx.export(
-        cifar10.trained(checkpoint),
+        net,
         (torch.zeros(1, 3, 32, 32),),
         path,
         dynamo=False,
@@ -135,6 +138,9 @@ def quantize(shared: Path, models: Path) -> None:
 
 def photos(models: Path) -> None:
     """Crop the sample photos out of scikit-image's wheel, at their own resolution."""
+    import skimage.data
+    from skimage.util import img_as_ubyte
+
     for name, photo in PHOTOS.items():
         pixels = img_as_ubyte(getattr(skimage.data, photo["image"])())
         picture = Image.fromarray(pixels).convert("RGB").crop(photo["box"])

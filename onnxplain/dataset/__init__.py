@@ -11,13 +11,14 @@
 from onnxplain.dataset.job import Batch, Job, Partial
 from onnxplain.dataset.kinds import Data, open_data
 from onnxplain.dataset.moments import Moments
-from onnxplain.dataset.run import Found, Run
-from onnxplain.dataset.source import Item, Source
+from onnxplain.dataset.run import Found, Run, take
+from onnxplain.dataset.source import First, Item, Source
 from onnxplain.dataset.worker import Skipped
 
 __all__ = [
     "Batch",
     "Data",
+    "First",
     "Found",
     "Item",
     "Job",
@@ -27,4 +28,5 @@ __all__ = [
     "Skipped",
     "Source",
     "open_data",
+    "take",
 ]

@@ -1,5 +1,6 @@
 """What the methods return: frozen records that can be saved, loaded and compared."""
 
+from onnxplain.results.comparison import Comparison
 from onnxplain.results.maps import bilinear, minmax
 from onnxplain.results.record import Record, axes
 from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
@@ -7,6 +8,7 @@ from onnxplain.results.records import Attribution, Cam, Explanation, Prediction,
 __all__ = [
     "Attribution",
     "Cam",
+    "Comparison",
     "Explanation",
     "Prediction",
     "Ranked",

@@ -1,0 +1,128 @@
+"""Which layer of one file is which of another: by name, else by shape and activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxplain.checks.seen import MODEL, REFERENCE, Asked
+from onnxplain.dataset import Batch, Source, take
+from onnxplain.executor import Array
+from onnxplain.graph.layers import Layer
+from onnxplain.methods.cam import CAMS
+from onnxplain.methods.maps import channels_first
+from onnxplain.model import Model
+
+SAMPLE = 4
+"""Images on which layers of two files are matched."""
+LEAST = 0.5
+"""Correlation of activations below which two layers of different names are not taken for the same."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of A, the layer of B that holds the same, and the correlation of their activations."""
+
+    a: str
+    b: str
+    similarity: float
+
+
+def match_layers(a: Model, b: Model, x_a: Array, x_b: Array) -> tuple[Pair, ...]:
+    """Return the layers of A that have a counterpart in B, in A's order, each layer used once.
+
+    Of A its cuts with channels, of B all layers; channels are compared in their order, positions in theirs,
+    whatever the layout. Layers of one name and shape belong together; of the others first those whose
+    activations on the images x_a, x_b (the same images, read for each) correlate most (Pearson, over all
+    values) [ours]. A pruned layer has another shape, and no counterpart unless it kept its name.
+    """
+    mine = {layer: v for layer, v in _activations(a, x_a).items() if layer.cut}
+    theirs = _activations(b, x_b)
+    named = {layer.name: layer for layer in theirs}
+    pairs: dict[Layer, tuple[Layer, float]] = {}
+    for layer, values in mine.items():
+        other = named.get(layer.name)
+        if other is not None and theirs[other].shape == values.shape:
+            pairs[layer] = (other, _correlation(values, theirs[other]))
+    taken = {other for other, _ in pairs.values()}
+    unit = {layer: _unit(v) for layer, v in theirs.items() if layer not in taken}
+    found = [
+        (float(_unit(v) @ unit[other]), i, layer, other)
+        for i, (layer, v) in enumerate(mine.items())
+        if layer not in pairs
+        for other in unit
+        if theirs[other].shape == v.shape
+    ]
+    for similarity, _, layer, other in sorted(found, key=lambda f: (-round(f[0], 6), f[1])):
+        if similarity >= LEAST and layer not in pairs and other not in taken:
+            pairs[layer] = (other, similarity)
+            taken.add(other)
+    return tuple(
+        Pair(layer.name, pairs[layer][0].name, pairs[layer][1]) for layer in mine if layer in pairs
+    )
+
+
+def counterpart(pairs: tuple[Pair, ...], layer: str) -> str | None:
+    """Return B's layer for one of A's; None without one."""
+    return next((p.b for p in pairs if p.a == layer), None)
+
+
+def matched(a: Model, b: Model, source: Source) -> tuple[Pair, ...]:
+    """Return which layer of A is which of B, judged on the first images that can be read."""
+    found: list[Batch] = []
+    for number in range(len(source)):
+        batch = take(source, (a, b), number)
+        found += [] if batch is None else [batch]
+        if len(found) == SAMPLE:
+            break
+    if not found:
+        return ()
+    return match_layers(a, b, *(np.concatenate([f.inputs[i] for f in found]) for i in (0, 1)))
+
+
+def at_layers(asked: Asked, reference: Model, pairs: tuple[Pair, ...], model: Model) -> Asked:
+    """Return settings whose maps are made at layers that hold the same in both models, where there are such.
+
+    A layer that was named is one of the model under check (or else of the reference); by default it is the
+    reference's own default layer, with its counterpart.
+    """
+    if asked.method not in CAMS:
+        return asked
+    named = asked.layers.get(MODEL)
+    if named is not None and model.graph.layer(named) is None:
+        other, mine = named, counterpart(pairs, named)
+    elif named is not None:
+        mine, other = named, next((p.a for p in pairs if p.b == named), None)
+    else:
+        default = reference.default_layer
+        other = None if default is None else default.name
+        mine = None if other is None else counterpart(pairs, other)
+    if named is None and mine is None:
+        return asked  # each file's own default layer
+    layers = {MODEL: mine or named, REFERENCE: other}
+    return replace(asked, layers=layers)
+
+
+def _activations(model: Model, x: Array) -> dict[Layer, Array]:
+    """Return the activations of all layers with channels, feature maps channels first [n, K, h, w]."""
+    at_size, feeds = model.fit(x)
+    layers = [layer for layer in at_size.layers if layer.channels is not None]
+    names = [layer.name for layer in layers]
+    parts = [at_size.values(rows, names) for rows in at_size.batches(feeds)]
+    found = {}
+    for layer in layers:
+        values = np.concatenate([p[layer.name] for p in parts]).astype(np.float32)
+        found[layer] = channels_first(values, layer) if layer.axes is not None else values
+    return found
+
+
+def _unit(values: Array) -> Array:
+    flat = values.ravel().astype(np.float64)
+    flat -= flat.mean()
+    length = np.linalg.norm(flat)
+    return flat / length if length > 0 else flat
+
+
+def _correlation(a: Array, b: Array) -> float:
+    return float(_unit(a) @ _unit(b))

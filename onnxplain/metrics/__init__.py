@@ -1,0 +1,1 @@
+"""Measures of maps: arrays in, a number per image out."""
