@@ -93,7 +93,7 @@ def _relative(found: Array, expected: Array) -> float:
 
 
 def slope_error(model: Model, x: Array, target: object = None) -> float | None:
-    """Return the relative error of the gradient's slope along itself at x [1, ...]; None: see `Verification`."""
+    """Return the relative error of the slope along the gradient at x [1, ...]; None: see `Verification`."""
     found = gradient(model, x, target)
     if found.meta["inexact"] or x.dtype != np.float32:
         return None

@@ -77,7 +77,10 @@ def rows(name: str, twin: ox.Model, quantised: ox.Model, data: Data) -> None:
     for method in ("lift_cam", "positive"):
         found = ox.compare(twin, quantised, data, method)
         medians = " | ".join(f"{v['median']:.3f}" for v in found.summary().values())
-        print(f"| {name} | {method.replace('_', '-')} | {found.agreement:.0%} | {medians} |", flush=True)
+        print(
+            f"| {name} | {method.replace('_', '-')} | {found.agreement:.0%} | {medians} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxplain.checks.seen import MODEL, REFERENCE, View
+from onnxplain.checks.seen import MODEL, REFERENCE, View, numbers
 from onnxplain.errors import InputError
 from onnxplain.executor import Array
 from onnxplain.metrics import likeness
@@ -12,12 +12,12 @@ from onnxplain.metrics import likeness
 
 def accuracy(v: View) -> Array:
     """Whether the predicted class is the label."""
-    return (v.prediction().classes == v.labels).astype(np.float64)
+    return numbers(v.prediction().classes == v.labels)
 
 
 def agreement(v: View) -> Array:
     """Whether both predict the same class."""
-    return (v.prediction().classes == v.prediction(REFERENCE).classes).astype(np.float64)
+    return numbers(v.prediction().classes == v.prediction(REFERENCE).classes)
 
 
 def logit_difference(v: View) -> Array:

@@ -1,4 +1,4 @@
-"""Where the object is in a picture: boxes from a file, or a folder of masks, in the model's own view of it."""
+"""Where the object is in a picture: boxes from a file, or a folder of masks, as the model sees it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class Annotations:
         """Return what belongs to a picture: the longest end of its path that is known, then its stem."""
         parts = Path(name).parts
         ends = ["/".join(parts[i:]) for i in range(len(parts))]
-        return next((self.pictures[e] for e in (*ends, Path(name).stem) if e in self.pictures), None)
+        return next(
+            (self.pictures[e] for e in (*ends, Path(name).stem) if e in self.pictures), None
+        )
 
 
 def open_annotations(path: Path) -> Annotations:
@@ -79,7 +81,7 @@ def open_annotations(path: Path) -> Annotations:
 
     A folder of masks, pictures of the same name (the suffix aside) whose bright pixels are the object. Or a
     .json file: {"cat.jpg": [[left, top, right, bottom], ...]} in shares of width and height, or
-    {"box": [...], "label": "cat"} in place of a box; or COCO's format ("images", "annotations", "categories").
+    {"box": [...], "label": "cat"} in place of a box; or COCO's ("images", "annotations", "categories").
 
     Raises InputError: missing, damaged, or empty.
     """
@@ -104,7 +106,9 @@ def _plain(document: Mapping[str, Any]) -> dict[str, Annotated]:
 
 
 def _box(entry: Any) -> Box:
-    numbers, label = (entry["box"], entry.get("label")) if isinstance(entry, dict) else (entry, None)
+    numbers, label = (
+        (entry["box"], entry.get("label")) if isinstance(entry, dict) else (entry, None)
+    )
     left, top, right, bottom = (float(v) for v in numbers)
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise ValueError(f"box {numbers} is not left, top, right, bottom in shares of 0 to 1")
@@ -136,4 +140,3 @@ def _mask(path: Path, size: tuple[int, int], model: Model) -> Array:
 
 def _target(model: Model) -> tuple[int, int]:
     return model.preprocess.target_size(model.spec)
-

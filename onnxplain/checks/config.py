@@ -98,10 +98,7 @@ class _Reading:
         self.mistakes: list[str] = []
 
     def plan(self, given: Mapping[str, Any]) -> Plan:
-        for key in ("check", "checks"):
-            if isinstance(self.document.get(key), dict):
-                self.wrong((key,), f"write [[check]], in two brackets, before each check, not [{key}]")
-        self.table((), {k: v for k, v in self.document.items() if k != "checks"}, _TOP)
+        self.table((), self.document, _TOP)
         found = {k: v for k, v in self.document.items() if k in _TOP and k != "check"}
         for key in FILES:
             if key not in given and isinstance(found.get(key), str):
@@ -114,11 +111,12 @@ class _Reading:
         for key in ("model", "data"):
             if key not in found:
                 self.wrong((), f"{key!r} is missing: name the {_TOP_SAYS[key]}")
-        checks = self.document.get("check")
-        if not checks and not self.mistakes:
+        checks = self.document.get("check", [])
+        entries: list[dict[str, Any]] = checks or [] if _tables(checks) is None else []
+        if not entries and not self.mistakes:
             self.wrong((), "no checks: write [[check]] with kind = ... for each")
-        read = [self.check(i, c, found) for i, c in enumerate(checks if isinstance(checks, list) else [])]
-        self.names([None if r is None else r[0].name for r in read])
+        read = [self.check(i, entry, found) for i, entry in enumerate(entries)]
+        self.names([str(entry.get("name", entry.get("kind"))) for entry in entries])
         if self.mistakes:
             raise ConfigError("\n".join(dict.fromkeys(self.mistakes)))
         known = {f: found[f] for f in Plan.__dataclass_fields__ if f in found}
@@ -129,7 +127,9 @@ class _Reading:
         """Note a mistake."""
         self.mistakes.append(f"{self.where(*path)}: {message}")
 
-    def table(self, path: tuple[str | int, ...], found: Mapping[str, Any], tests: Mapping[str, Test]) -> None:
+    def table(
+        self, path: tuple[str | int, ...], found: Mapping[str, Any], tests: Mapping[str, Test]
+    ) -> None:
         """Note unknown keys, and values that do not pass their test."""
         for key, value in found.items():
             if key not in tests:
@@ -146,35 +146,36 @@ class _Reading:
         return path
 
     def check(
-        self, i: int, entry: Any, found: Mapping[str, Any]
+        self, i: int, entry: Mapping[str, Any], found: Mapping[str, Any]
     ) -> tuple[Gate, Setting] | None:
         """Read one of the checks; None where that is not possible."""
         at: tuple[str | int, ...] = ("check", i)
-        if not isinstance(entry, dict):
-            return None
-        name = entry.get("kind")
+        before, name = len(self.mistakes), entry.get("kind")
         if name not in KINDS:
-            if name is None:
-                self.wrong(at, "a check without kind: choose " + ", ".join(KINDS))
-            else:
+            if name is not None:
                 self.wrong((*at, "kind"), f"kind {one_of(list(KINDS))(name)}")
+                return None
+            known = dict.fromkeys((*entry.keys() & _EVERY, "kind"), _anything)
+            self.table(at, entry, known)
+            if len(self.mistakes) == before:
+                self.wrong(at, "a check without kind: choose " + ", ".join(KINDS))
             return None
-        kind, before = KINDS[name], len(self.mistakes)
-        own: dict[str, Test] = {k: o.test for k, o in kind.options.items()}
+        kind = KINDS[name]
         other = "max" if kind.key == "min" else "min"
         if other in entry:
             self.wrong((*at, other), f"{name} has no {other}: give {kind.key}")
-        limits = {kind.key: number(*kind.limits), other: lambda _: None}
-        self.table(at, entry, {**_CHECK, **limits, **own})
-        for key, option in kind.options.items():
-            if option.default is None and key not in entry:
-                self.wrong(at, f"{name} needs {key}")
+        own = {k: o.test for k, o in kind.options.items()}
+        self.table(at, entry, {**_CHECK, kind.key: number(*kind.limits), other: _anything, **own})
         threshold = entry.get(kind.key, None if "worse_by" in entry else kind.threshold)
-        if threshold is None and "worse_by" not in entry:
-            self.wrong(at, f"{name} needs {kind.key} (or worse_by, with a baseline)")
-        if kind.needs in ("reference", "annotations") and found.get(kind.needs) is None:
-            self.wrong(at, f"{name} needs {kind.needs!r}, which the file does not name")
-        if len(self.mistakes) > before:
+        if len(self.mistakes) == before:  # what is missing may be there under a wrong name
+            for key, option in kind.options.items():
+                if option.default is None and key not in entry:
+                    self.wrong(at, f"{name} needs {key}")
+            if threshold is None and "worse_by" not in entry:
+                self.wrong(at, f"{name} needs {kind.key} (or worse_by, with a baseline)")
+            if kind.needs in FILES and found.get(kind.needs) is None:
+                self.wrong(at, f"{name} needs {kind.needs!r}, which the file does not name")
+        if self.mistakes:
             return None
         gate = Gate(
             str(entry.get("name", name)), name, threshold, entry.get("statistic", kind.statistic),
@@ -187,11 +188,15 @@ class _Reading:
         images = entry.get("images", kind.first)
         return gate, Setting(name, asked, settings_of(kind, entry), images)
 
-    def names(self, names: list[str | None]) -> None:
+    def names(self, names: list[str]) -> None:
         """Note two checks of one name: baselines and reports tell them apart by it."""
         for i, name in enumerate(names):
-            if name is not None and name in names[:i]:
+            if name in names[:i]:
                 self.wrong(("check", i), f"a second check is called {name!r}: give it another name")
+
+
+def _anything(_: Any) -> str | None:
+    return None
 
 
 def _method(value: Any) -> str | None:
@@ -236,3 +241,4 @@ _CHECK: dict[str, Test] = {
     "images": whole(1),
     "worse_by": number(0, float("inf")),
 }
+_EVERY = {*_CHECK, "min", "max", *(key for kind in KINDS.values() for key in kind.options)}

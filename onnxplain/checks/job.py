@@ -70,5 +70,7 @@ class Measuring(Job):
 
     def key(self) -> Any:
         """Return the settings."""
-        pictures = None if self.annotations is None else repr(sorted(self.annotations.pictures.items()))
+        pictures = (
+            None if self.annotations is None else repr(sorted(self.annotations.pictures.items()))
+        )
         return [[asdict(s) for s in self.settings], self.roles, pictures]

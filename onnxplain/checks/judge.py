@@ -44,14 +44,18 @@ def judge(gate: Gate, index: int, partial: Partial, baseline: Mapping[str, float
         return not_run(gate, str(error))
     measured = ~np.isnan(values)
     if not measured.any():
-        why = "annotated, and of the class explained" if kind.needs == "annotations" else "with a map"
+        why = (
+            "annotated, and of the class explained" if kind.needs == "annotations" else "with a map"
+        )
         return not_run(gate, f"there is no image to judge it by: none of {len(values)} is {why}")
     value = _value(values[measured], gate.statistic, kind)
     threshold, beside = gate.threshold, ""
     before = None if baseline is None else baseline.get(gate.name)
     if gate.worse_by is not None:
         if before is None:
-            missing = "no baseline was given" if baseline is None else "the baseline has no such check"
+            missing = (
+                "no baseline was given" if baseline is None else "the baseline has no such check"
+            )
             return not_run(gate, f"worse_by needs a value to compare with: {missing}")
         allowed = before - gate.worse_by if kind.better == "high" else before + gate.worse_by
         choose = max if kind.better == "high" else min
@@ -79,7 +83,14 @@ def judge(gate: Gate, index: int, partial: Partial, baseline: Mapping[str, float
 def not_run(gate: Gate, reason: str) -> Result:
     """Return the result of a check that could not be run."""
     return Result(
-        gate.name, gate.kind, "not run", reason, None, gate.threshold, KINDS[gate.kind].key, gate.statistic
+        gate.name,
+        gate.kind,
+        "not run",
+        reason,
+        None,
+        gate.threshold,
+        KINDS[gate.kind].key,
+        gate.statistic,
     )
 
 
@@ -89,7 +100,9 @@ def _value(values: Array, statistic: Statistic, kind: Kind) -> float:
     return float(np.median(values) if statistic == "median" else values.mean())
 
 
-def _worst(values: Array, numbers: Array, partial: Partial, most: int, kind: Kind) -> tuple[Bad, ...]:
+def _worst(
+    values: Array, numbers: Array, partial: Partial, most: int, kind: Kind
+) -> tuple[Bad, ...]:
     """Return the images that did worst; of a share those that count against it alone."""
     names = dict(zip(partial["numbers"].tolist(), partial["names"].tolist(), strict=True))
     bad = np.where(np.isnan(values), -np.inf, -values if kind.better == "high" else values)

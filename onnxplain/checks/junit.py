@@ -20,7 +20,9 @@ def junit(report: Report) -> str:
     }
     numbers = {name: str(value) for name, value in counts.items()}
     root = ET.Element("testsuites", {"name": "onnxplain", **numbers})
-    suite = ET.SubElement(root, "testsuite", {"name": _text(meta.get("config", "checks")), **numbers})
+    suite = ET.SubElement(
+        root, "testsuite", {"name": _text(meta.get("config", "checks")), **numbers}
+    )
     properties = ET.SubElement(suite, "properties")
     for name in ("model", "sha256", "data", "images", "skipped"):
         if name in meta:
@@ -34,7 +36,9 @@ def junit(report: Report) -> str:
 
 def _case(suite: ET.Element, model: str, result: Result) -> None:
     case = ET.SubElement(
-        suite, "testcase", {"classname": f"onnxplain.{model}", "name": _text(result.name), "time": "0"}
+        suite,
+        "testcase",
+        {"classname": f"onnxplain.{model}", "name": _text(result.name), "time": "0"},
     )
     lines = [result.reason, *(f"{b.name}: {b.value:.6g}" for b in result.worst)]
     if result.ok:

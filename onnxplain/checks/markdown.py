@@ -19,7 +19,9 @@ def markdown(report: Report) -> str:
     for r in report.results:
         value = "–" if r.value is None else f"{r.value:.4g}"
         asked = "–" if r.threshold is None else f"{r.key} {r.threshold:.4g}"
-        lines.append(f"| {MARK[r.status]} | {plain(r.name)} | {value} | {asked} | {plain(r.reason)} |")
+        lines.append(
+            f"| {MARK[r.status]} | {plain(r.name)} | {value} | {asked} | {plain(r.reason)} |"
+        )
     for r in report.results:
         if not r.ok and r.worst:
             named = ", ".join(f"{plain(b.name)} ({b.value:.4g})" for b in r.worst)

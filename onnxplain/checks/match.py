@@ -63,11 +63,6 @@ def match_layers(a: Model, b: Model, x_a: Array, x_b: Array) -> tuple[Pair, ...]
     )
 
 
-def counterpart(pairs: tuple[Pair, ...], layer: str) -> str | None:
-    """Return B's layer for one of A's; None without one."""
-    return next((p.b for p in pairs if p.a == layer), None)
-
-
 def matched(a: Model, b: Model, source: Source) -> tuple[Pair, ...]:
     """Return which layer of A is which of B, judged on the first images that can be read."""
     found: list[Batch] = []
@@ -89,19 +84,19 @@ def at_layers(asked: Asked, reference: Model, pairs: tuple[Pair, ...], model: Mo
     """
     if asked.method not in CAMS:
         return asked
-    named = asked.layers.get(MODEL)
-    if named is not None and model.graph.layer(named) is None:
-        other, mine = named, counterpart(pairs, named)
-    elif named is not None:
+    named, default = asked.layers.get(MODEL), reference.default_layer
+    mine: str | None
+    other: str | None
+    if named is not None and model.graph.layer(named) is not None:
         mine, other = named, next((p.a for p in pairs if p.b == named), None)
+    elif named is not None or default is not None:
+        other = named or (default.name if default else None)
+        mine = next((p.b for p in pairs if p.a == other), named)
     else:
-        default = reference.default_layer
-        other = None if default is None else default.name
-        mine = None if other is None else counterpart(pairs, other)
+        return asked
     if named is None and mine is None:
         return asked  # each file's own default layer
-    layers = {MODEL: mine or named, REFERENCE: other}
-    return replace(asked, layers=layers)
+    return replace(asked, layers={MODEL: mine, REFERENCE: other})
 
 
 def _activations(model: Model, x: Array) -> dict[Layer, Array]:

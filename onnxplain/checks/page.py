@@ -18,23 +18,35 @@ LISTED = 100
 def check_sections(report: Report) -> list[Section]:
     """Return what the page of a report shows: the verdict, then a section per check, failures first."""
     meta = report.meta
-    facts = [f"{meta.get('model')} (sha256 {str(meta.get('sha256'))[:16]}…) on {meta.get('images')} images"]
+    facts = [
+        f"{meta.get('model')} (sha256 {str(meta.get('sha256'))[:16]}…) on {meta.get('images')} images"
+    ]
     if "reference" in meta:
         facts.append(f"reference: {meta['reference']['model']}")
     facts.append(f"data: {meta.get('data')}; {meta.get('skipped', 0)} items skipped")
     rows = tuple(
-        (r.name, r.status, r.value, "" if r.threshold is None else f"{r.key} {r.threshold:.4g}", r.baseline)
+        (
+            r.name,
+            r.status,
+            r.value,
+            "" if r.threshold is None else f"{r.key} {r.threshold:.4g}",
+            r.baseline,
+        )
         for r in report.results
     )
     table = Table(("check", "result", "value", "asked", "baseline"), rows)
     first = Section(f"Verdict: {report.verdict}", tuple(facts), (table,), verdict=report.passed)
-    ordered = sorted(report.results, key=lambda r: {"failed": 0, "not run": 1, "passed": 2}[r.status])
+    ordered = sorted(
+        report.results, key=lambda r: {"failed": 0, "not run": 1, "passed": 2}[r.status]
+    )
     return [first, *map(_section, ordered)]
 
 
 def _section(result: Result) -> Section:
     pictures = tuple(
-        Picture(b.png, f"{visible(b.name)}: {b.value:.4g}") for b in result.worst if b.png is not None
+        Picture(b.png, f"{visible(b.name)}: {b.value:.4g}")
+        for b in result.worst
+        if b.png is not None
     )
     rows = tuple((visible(b.name), b.number, b.value) for b in result.worst)
     tables = (Table(("worst images", "number", "value"), rows),) if rows else ()
@@ -48,7 +60,9 @@ def comparison_table(found: Comparison) -> Table:
     rows = []
     for i in found.order.tolist():
         classes = [None if c is None else int(c[i]) for c in (found.classes_a, found.classes_b)]
-        rows.append((visible(found.names[i]), *classes, *(float(v[i]) for v in found.measures.values())))
+        rows.append(
+            (visible(found.names[i]), *classes, *(float(v[i]) for v in found.measures.values()))
+        )
     return Table(tuple(columns), tuple(rows))
 
 
@@ -71,7 +85,9 @@ def comparison_sections(
         f"{'A predicts' if meta['target'] == 'predicted' else 'is asked for: ' + meta['target']}.",
     )
     table = comparison_table(found)
-    shown = Table(table.columns, table.rows[:LISTED], f"worst first, {min(LISTED, len(table.rows))} shown")
+    shown = Table(
+        table.columns, table.rows[:LISTED], f"worst first, {min(LISTED, len(table.rows))} shown"
+    )
     layers = tuple((p["a"], p["b"], p["similarity"]) for p in found.layers)
     pictures = tuple(_pictures(found, models, data, drawn))
     return [
@@ -91,7 +107,7 @@ def _pictures(
     found: Comparison, models: tuple[Model, Model], data: Data, count: int
 ) -> Sequence[Picture]:
     """Draw the worst images, where the models take pictures."""
-    from onnxplain.checks.compare import view_of
+    from onnxplain.checks.comparing import view_of
     from onnxplain.checks.pictures import drawn, look_at_all
 
     if not models[1].spec.is_picture:

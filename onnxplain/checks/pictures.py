@@ -75,7 +75,9 @@ def drawn(view: View, title: str, called: Mapping[str, str] | None = None) -> by
     panels = []
     for what, maps in view.shown.items():
         role, _, method = what.partition(": ")
-        panels.append((f"{(called or {}).get(role, role)}: {method}", _subtitle(view, role), maps[0]))
+        panels.append(
+            (f"{(called or {}).get(role, role)}: {method}", _subtitle(view, role), maps[0])
+        )
     model = view.model
     shown = picture(view.x[:1], model.spec, model.preprocess)[0]
     file = BytesIO()

@@ -1,10 +1,10 @@
-"""Measures of where maps lie: on the object, or where nothing is to be seen. Float64 [n], NaN: not applicable."""
+"""Measures of where maps lie: on the object, or where nothing is. Float64 [n], NaN: not applicable."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from onnxplain.checks.seen import View
+from onnxplain.checks.seen import View, numbers
 from onnxplain.errors import InputError
 from onnxplain.executor import Array
 from onnxplain.metrics.localise import energy_inside
@@ -60,7 +60,7 @@ def region_mass(v: View) -> Array:
 def constant(v: View) -> Array:
     """Whether the map is the same everywhere: zero, or without any contrast."""
     maps = v.maps()
-    return (maps.max((1, 2)) == maps.min((1, 2))).astype(np.float64)
+    return numbers(maps.max((1, 2)) == maps.min((1, 2)))
 
 
 def cells(v: View) -> Array:
@@ -70,7 +70,8 @@ def cells(v: View) -> Array:
     vectors = (rows @ maps @ columns.T).reshape(len(maps), -1)
     vectors -= vectors.mean(1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    unit: Array = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    return unit
 
 
 def likeness_to_others(vectors: Array) -> Array:
@@ -97,4 +98,5 @@ def _pooling(size: int, cells: int) -> Array:
     pixel = np.arange(size)
     low = np.maximum(edges[:-1, None], pixel)
     high = np.minimum(edges[1:, None], pixel + 1)
-    return np.maximum(high - low, 0) * (cells / size)
+    means: Array = np.maximum(high - low, 0) * (cells / size)
+    return means

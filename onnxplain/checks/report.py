@@ -90,11 +90,13 @@ class Report:
     @property
     def verdict(self) -> str:
         """The verdict in words."""
-        count = {s: sum(r.status == s for r in self.results) for s in ("passed", "failed", "not run")}
+        count = {
+            s: sum(r.status == s for r in self.results) for s in ("passed", "failed", "not run")
+        }
         parts = [f"{n} {s}" for s, n in count.items() if n]
-        return ("passed" if self.passed else "FAILED" if self.exit_code == 1 else "COULD NOT RUN") + (
-            f": {', '.join(parts)}"
-        )
+        return (
+            "passed" if self.passed else "FAILED" if self.exit_code == 1 else "COULD NOT RUN"
+        ) + (f": {', '.join(parts)}")
 
     def raise_for_failure(self) -> None:
         """Raise CheckFailed, with the reasons, unless all passed."""

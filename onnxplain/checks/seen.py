@@ -178,3 +178,8 @@ class View:
         return np.stack(
             [annotations.mask(n, c, size, self.model) for n, c in zip(names, labels, strict=True)]
         )
+
+
+def numbers(found: Array) -> Array:
+    """Return float64, of truth values too."""
+    return np.asarray(found, np.float64)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onnxplain.checks.seen import View
+from onnxplain.checks.seen import View, numbers
 from onnxplain.errors import InputError
 from onnxplain.executor import Array
 from onnxplain.methods.cam import cam
@@ -34,7 +34,8 @@ def lift_efficiency(v: View) -> Array:
     base = scores(seed, program.tail({**job.feeds, layer.name: empty})[job.output])
     whole = found.scores.astype(np.float64)
     missed = np.abs(whole - base - found.weights.sum(1, dtype=np.float64))
-    return missed / np.maximum(np.abs(whole) + np.abs(base), 1e-12)
+    share: Array = missed / np.maximum(np.abs(whole) + np.abs(base), 1e-12)
+    return share
 
 
 def gap_residual(v: View) -> Array:
@@ -43,9 +44,7 @@ def gap_residual(v: View) -> Array:
     for i in range(len(v)):
         target = v.target if np.ndim(v.target) == 0 else v.target[i : i + 1]
         layers = None if v.layer() is None else [str(v.layer())]
-        tree = decompose(
-            v.model, v.x[i : i + 1], target, layers, top_k=1, depth=1, pixels=False
-        )
+        tree = decompose(v.model, v.x[i : i + 1], target, layers, top_k=1, depth=1, pixels=False)
         found.append(abs(tree.root.residual or 0) / max(abs(tree.root.decision), 1e-12))
     return np.array(found)
 
@@ -74,8 +73,7 @@ def broken_numbers(v: View) -> Array:
     bad = ~np.isfinite(logits.reshape(len(logits), -1)).all(1)
     if not bad.any():
         bad |= _unusable(v)
-    found: Array = bad.astype(np.float64)
-    return found
+    return numbers(bad)
 
 
 def _unusable(v: View) -> Array:
@@ -100,18 +98,18 @@ def _unusable(v: View) -> Array:
 
 def tied(v: View) -> Array:
     """Whether several classes share the highest logit."""
-    return (v.prediction().ties > 1).astype(np.float64)
+    return numbers(v.prediction().ties > 1)
 
 
 def top_logit(v: View) -> Array:
     """The highest logit."""
-    return v.prediction().logits.max(1).astype(np.float64)[:, None]
+    return numbers(v.prediction().logits.max(1))[:, None]
 
 
 def at_ceiling(tops: Array) -> Array:
     """Return which of n images' highest logits [n, 1] are the highest of all, where several are."""
     at = tops[:, 0] == tops.max()
-    return at * (at.sum() > 1) * 1.0
+    return numbers(at & (at.sum() > 1))
 
 
 def extremes(v: View) -> Array:
@@ -128,8 +126,7 @@ def extremes(v: View) -> Array:
 
 def dead(found: Array) -> Array:
     """Return which filters never change, from `extremes` of all data [1, 2, filters]."""
-    never: Array = (found[0].sum(0) == 0).astype(np.float64)
-    return never
+    return numbers(found[0].sum(0) == 0)
 
 
 def latency(v: View) -> Array:

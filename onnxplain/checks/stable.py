@@ -18,7 +18,7 @@ from onnxplain.preprocess import fed, picture
 
 
 def noise(v: View) -> Array:
-    """Rank correlation with the map under Gaussian noise of `sigma` (black is 0, white 1), the same each run."""
+    """Rank correlation with the map under Gaussian noise of `sigma` (white is 1), the same each run."""
     sigma, pixels = v.options["sigma"], v.pixels
     drawn = [
         np.random.default_rng(int(d)).normal(0, sigma, pixels.shape[1:])

@@ -11,7 +11,15 @@ import typer
 
 from onnxplain.cli.app import AsJson, Device, app
 from onnxplain.cli.passes import (
-    CACHE, Address, BatchSize, Cache, DataSet, EngineName, Workers, running, show_data,
+    CACHE,
+    Address,
+    BatchSize,
+    Cache,
+    DataSet,
+    EngineName,
+    Workers,
+    running,
+    show_data,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -64,7 +72,10 @@ def check(
     if save_baseline is not None and report.passed:
         save(report, save_baseline)
     elif save_baseline is not None:
-        print(f"onnxplain: {save_baseline}: not written, as the checks {report.verdict}", file=sys.stderr)
+        print(
+            f"onnxplain: {save_baseline}: not written, as the checks {report.verdict}",
+            file=sys.stderr,
+        )
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -76,14 +87,17 @@ def compare(
     data: DataSet,
     method: Annotated[str, typer.Option(help="Whose maps are compared.")] = "lift-cam",
     target: Annotated[
-        str, typer.Option(help="What both explain: predicted (by A), label, a class, or output[i,j].")
+        str,
+        typer.Option(help="What both explain: predicted (by A), label, a class, or output[i,j]."),
     ] = "predicted",
     layer: Annotated[str | None, typer.Option(help="Layer of class activation maps.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Of A, and of B: preset or file.")] = None,
     preprocess_b: Annotated[str | None, typer.Option(help="Of B, if another.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file, one class name per line.")] = None,
     device: Device = "auto",
-    device_b: Annotated[str | None, typer.Option(help="Of B, if another: cpu against cuda.")] = None,
+    device_b: Annotated[
+        str | None, typer.Option(help="Of B, if another: cpu against cuda.")
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for compare.html, compare.csv and the record.")
     ] = Path("onnxplain-out"),
@@ -101,24 +115,21 @@ def compare(
     from onnxplain.model import load
     from onnxplain.render.report import write_report
 
-    first = load(a, device=device, preprocess=preprocess, labels=labels)  # type: ignore[arg-type]
-    second = load(
-        b, device=device_b or device, preprocess=preprocess_b or preprocess, labels=labels  # type: ignore[arg-type]
-    )
+    models = [
+        load(path, device=on, preprocess=pre, labels=labels)  # type: ignore[arg-type]
+        for path, on, pre in (
+            (a, device, preprocess),
+            (b, device_b or device, preprocess_b or preprocess),
+        )
+    ]
     with running("comparing", engine, workers, address, batch, cache) as run:
-        found = run_compare(first, second, data, method, target=target, layer=layer, run=run)
+        found = run_compare(models[0], models[1], data, method, target=target, layer=layer, run=run)
     record = found.save(out)
     write_text(out / "compare.csv", comparison_table(found).csv())
-    sections = comparison_sections(found, (first, second), data)
+    sections = comparison_sections(found, (models[0], models[1]), data)
     page = write_report(out / "compare.html", f"{a.name} against {b.name}", sections)
     if as_json:
-        layers = [dict(p) for p in found.layers]
-        images = [
-            {"image": found.names[i], "same": bool(found.same[i]), **{k: float(v[i]) for k, v in found.measures.items()}}
-            for i in found.order.tolist()
-        ]  # fmt: skip
-        facts = {"agreement": found.agreement, "summary": found.summary(), "layers": layers}
-        print(json.dumps({**facts, "images": images}, indent=1))
+        print(json.dumps(found.to_dict(), indent=1))
     else:
         show_comparison(found)
         print(f"written: {page}, {out / 'compare.csv'}, {record}")
@@ -131,7 +142,12 @@ def show_report(report: Report) -> None:
     from onnxplain.render.report import Table
 
     rows = tuple(
-        (visible(r.name), r.status, r.value, "" if r.threshold is None else f"{r.key} {r.threshold:.4g}")
+        (
+            visible(r.name),
+            r.status,
+            r.value,
+            "" if r.threshold is None else f"{r.key} {r.threshold:.4g}",
+        )
         for r in report.results
     )
     print("\n".join(Table(("check", "result", "value", "asked"), rows).lines()))
@@ -157,6 +173,6 @@ def show_comparison(found: Comparison) -> None:
     least = min(found.layers, key=lambda p: p["similarity"], default=None)
     if least is not None:
         print(
-            f"\nlayers: {len(found.layers)} hold the same in both, {renamed} under another name; least alike: "
-            f"{least['a']} ({least['similarity']:.4f})"
+            f"\nlayers: {len(found.layers)} hold the same in both, {renamed} under another name; least "
+            f"alike: {least['a']} ({least['similarity']:.4f})"
         )

@@ -50,9 +50,7 @@ def work(models: Sequence[Model], job: Job, piece: Piece) -> Done:
     return Done(piece.numbers, 0 if batch is None else len(batch.names), partial, skipped)
 
 
-def read_piece(
-    models: Sequence[Model], piece: Piece
-) -> tuple[Batch | None, tuple[Skipped, ...]]:
+def read_piece(models: Sequence[Model], piece: Piece) -> tuple[Batch | None, tuple[Skipped, ...]]:
     """Return the items that every model can be fed, None where there are none, and those skipped."""
     found: list[tuple[int, str, int, list[np.ndarray]]] = []
     skipped = list(piece.skipped)

@@ -21,7 +21,7 @@ class Comparison(Record):
         names: N names of images.
         numbers: int64 [N], their places in the data.
         classes_a, classes_b: int64 [N], what each predicts; None where they do not classify.
-        logit_difference: float32 [N], largest difference of a logit, as a share of the spread of A's; None too.
+        logit_difference: float32 [N], largest difference of a logit, in spreads of A's logits; None too.
         rank_correlation: float32 [N], Spearman's, of both heat maps, in -1..1.
         top_overlap: float32 [N], common share of the hottest tenth of the pixels.
         ssim: float32 [N], structural similarity, in -1..1.
@@ -60,7 +60,9 @@ class Comparison(Record):
     @property
     def measures(self) -> dict[str, Array]:
         """The measures by name [N each]."""
-        found = {"logit_difference": self.logit_difference} if self.logit_difference is not None else {}
+        found = (
+            {"logit_difference": self.logit_difference} if self.logit_difference is not None else {}
+        )
         names = ("rank_correlation", "top_overlap", "ssim", "centre_shift")
         return found | {name: getattr(self, name) for name in names}
 
@@ -75,3 +77,17 @@ class Comparison(Record):
             }
             for name, v in self.measures.items()
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able data: overall, the layers, and each image, worst first."""
+        images = [
+            {
+                "image": self.names[i],
+                "same": bool(self.same[i]),
+                **{name: float(v[i]) for name, v in self.measures.items()},
+            }
+            for i in self.order.tolist()
+        ]
+        layers = [dict(pair) for pair in self.layers]
+        overall = {"agreement": self.agreement, "summary": self.summary(), "layers": layers}
+        return {**overall, "images": images}

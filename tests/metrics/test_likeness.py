@@ -42,9 +42,7 @@ def test_ssim_is_the_windowed_formula(maps: tuple[np.ndarray, np.ndarray]) -> No
                 su, sv = (window * (u - mu) ** 2).sum(), (window * (v - mv) ** 2).sum()
                 suv = (window * (u - mu) * (v - mv)).sum()
                 local.append(
-                    (2 * mu * mv + c1)
-                    * (2 * suv + c2)
-                    / ((mu**2 + mv**2 + c1) * (su + sv + c2))
+                    (2 * mu * mv + c1) * (2 * suv + c2) / ((mu**2 + mv**2 + c1) * (su + sv + c2))
                 )
         assert found == pytest.approx(np.mean(local), abs=1e-9)
 

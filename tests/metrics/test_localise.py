@@ -11,7 +11,11 @@ def test_pointing_game_hits_where_the_maximum_is_inside() -> None:
     maps = np.zeros((3, 4, 6))
     maps[0, 1, 2], maps[1, 3, 5] = 1, 1
     boxes = np.array([[2, 1, 4, 3]] * 3)
-    assert pointing_game(maps, boxes).tolist() == [1, 0, 0]  # the last is constant: it points nowhere
+    assert pointing_game(maps, boxes).tolist() == [
+        1,
+        0,
+        0,
+    ]  # the last is constant: it points nowhere
     masks = np.zeros(maps.shape, bool)
     masks[:, 1:3, 2:4] = True
     assert pointing_game(maps, masks).tolist() == [1, 0, 0]

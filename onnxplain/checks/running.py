@@ -18,7 +18,7 @@ from onnxplain.checks.judge import judge
 from onnxplain.checks.kinds import KINDS
 from onnxplain.checks.match import Pair, at_layers, matched
 from onnxplain.checks.pictures import draw_worst
-from onnxplain.checks.report import Report, Result
+from onnxplain.checks.report import Report
 from onnxplain.checks.seen import MODEL, REFERENCE, UNTRAINED, Seen, View
 from onnxplain.dataset import Batch, Data, First, Found, Run, Source, open_data, take
 from onnxplain.errors import ConfigError, InputError, OnnxplainError
@@ -55,7 +55,7 @@ def check(
     baseline: str | Path | None = None,
     run: Run | None = None,
 ) -> Report:
-    """Run the checks of a TOML file (docs/checks.md), or of a mapping of its form, and return what they found.
+    """Run the checks of a TOML file (docs/checks.md), or of a mapping of its form; return what they found.
 
     model, reference, data, baseline: go before what the file says. run: how to pass over the data; by default
     in this process, nothing kept.
@@ -120,7 +120,9 @@ def _loaded(plan: Plan, key: str, preprocess: Any) -> Model:
     if isinstance(value, Model):
         return value
     return _located(
-        plan, key, lambda v: load(v, device=plan.device, preprocess=preprocess, labels=plan.labels)  # type: ignore[arg-type]
+        plan,
+        key,
+        lambda v: load(v, device=plan.device, preprocess=preprocess, labels=plan.labels),  # type: ignore[arg-type]
     )
 
 

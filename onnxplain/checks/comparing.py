@@ -45,7 +45,9 @@ class Comparing(Job):
         view = View(Seen(dict(zip(ROLES, models, strict=True)), batch), self.asked, OPTIONS)
         found = {"numbers": batch.numbers, "names": np.array(batch.names)}
         if self.classify:
-            found |= {f"classes_{f}": view.prediction(r).classes for f, r in zip("ab", ROLES, strict=True)}
+            found |= {
+                f"classes_{f}": view.prediction(r).classes for f, r in zip("ab", ROLES, strict=True)
+            }
         chosen = (n for n in MEASURES if self.classify or n != "logit_difference")
         return found | {name: MEASURES[name](view) for name in chosen}
 
