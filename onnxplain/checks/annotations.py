@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from onnxplain.dataset import key_of_files
 from onnxplain.errors import InputError
 from onnxplain.model import Model
 from onnxplain.preprocess import open_image, resized, seen_box
@@ -66,6 +67,11 @@ class Annotations:
         y = (top + y / size[0] * (bottom - top)) / height
         inside = [(b.left <= x) & (x < b.right) & (b.top <= y) & (y < b.bottom) for b in boxes]
         return np.any(inside, axis=0) if inside else np.zeros(size, bool)
+
+    def key(self) -> str:
+        """Return a hash of all that is known."""
+        masks = [a.mask for a in self.pictures.values() if a.mask is not None]
+        return key_of_files(masks, sorted(self.pictures.items()))
 
     def _of(self, name: str) -> Annotated | None:
         """Return what belongs to a picture: the longest end of its path that is known, then its stem."""

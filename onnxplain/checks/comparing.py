@@ -37,6 +37,7 @@ class Comparing(Job):
 
     asked: Asked
     classify: bool
+    devices: tuple[str, ...] = ()
 
     name: ClassVar[str] = "compare"
 
@@ -56,8 +57,8 @@ class Comparing(Job):
         return {name: np.concatenate([a[name], b[name]]) for name in a}
 
     def key(self) -> Any:
-        """Return what maps are compared."""
-        return [asdict(self.asked), self.classify]
+        """Return what maps are compared, and where: one file on two devices is a comparison too."""
+        return [asdict(self.asked), self.classify, self.devices]
 
 
 def compare(
@@ -92,7 +93,8 @@ def compare(
     for role, model in zip(ROLES, (a, b), strict=True):
         if asked.layers.get(role) is not None:
             model.layer(asked.layers[role])
-    found = (run or Run()).over(source, (a, b), Comparing(asked, a.classes is not None))
+    job = Comparing(asked, a.classes is not None, (a.executor.device, b.executor.device))
+    found = (run or Run()).over(source, (a, b), job)
     rows = dict(found.partial)
     names = tuple(rows.pop("names").tolist())
     return Comparison(

@@ -33,6 +33,7 @@ class Measuring(Job):
     settings: tuple[Setting, ...]
     roles: tuple[str, ...]
     annotations: Annotations | None = None
+    devices: tuple[str, ...] = ()
 
     name: ClassVar[str] = "check"
 
@@ -69,8 +70,6 @@ class Measuring(Job):
         return merged  # type: ignore[return-value]
 
     def key(self) -> Any:
-        """Return the settings."""
-        pictures = (
-            None if self.annotations is None else repr(sorted(self.annotations.pictures.items()))
-        )
-        return [[asdict(s) for s in self.settings], self.roles, pictures]
+        """Return the settings, and the devices: their numbers differ."""
+        pictures = None if self.annotations is None else self.annotations.key()
+        return [[asdict(s) for s in self.settings], self.roles, pictures, self.devices]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 from onnxplain.checks.report import Report
 from onnxplain.hierarchy.names import visible
@@ -13,7 +14,7 @@ MARK = {"passed": "✅", "failed": "❌", "not run": "⚠️"}
 def markdown(report: Report) -> str:
     """Return a table of the checks, and the worst images of those that did not pass."""
     meta = report.meta
-    of = f"`{plain(meta.get('model', 'model'))}` on {meta.get('images', 0)} images"
+    of = f"{plain(meta.get('model', 'model'))} on {meta.get('images', 0)} images"
     lines = [f"### onnxplain: {report.verdict}", "", of, ""]
     lines += ["| | check | value | asked | |", "|---|---|---|---|---|"]
     for r in report.results:
@@ -31,4 +32,5 @@ def markdown(report: Report) -> str:
 
 def plain(value: object) -> str:
     """Return text that Markdown shows as it is, in one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&$@])", r"\\\1", visible(str(value).replace("\n", " ")))
+    text = escape(visible(str(value).replace("\n", " ")), quote=False)
+    return re.sub(r"([\\`*_{}\[\]#|!~$@])", r"\\\1", text)
