@@ -35,7 +35,7 @@ def match_layers(a: Model, b: Model, x_a: Array, x_b: Array) -> tuple[Pair, ...]
     Of A its cuts with channels, of B all layers; channels are compared in their order, positions in theirs,
     whatever the layout. Layers of one name and shape belong together; of the others first those whose
     activations on the images x_a, x_b (the same images, read for each) correlate most (Pearson, over all
-    values) [ours]. A pruned layer has another shape, and no counterpart unless it kept its name.
+    values) [ours]. A layer that lost channels has no counterpart.
     """
     mine = {layer: v for layer, v in _activations(a, x_a).items() if layer.cut}
     theirs = _activations(b, x_b)
