@@ -24,6 +24,7 @@ def check_sections(report: Report) -> list[Section]:
     if "reference" in meta:
         facts.append(f"reference: {meta['reference']['model']}")
     facts.append(f"data: {meta.get('data')}; {meta.get('skipped', 0)} items skipped")
+    facts.append(f"pre-processing: {meta.get('preprocess')}")
     rows = tuple(
         (
             r.name,
@@ -77,12 +78,12 @@ def comparison_sections(
 ) -> list[Section]:
     """Return what the page of a comparison shows: overall, the worst images with both maps, the layers."""
     meta = found.meta
+    asked = "the class that A predicts" if meta["target"] == "predicted" else meta["target"]
     text = (
         f"A: {meta['model']}",
         f"B: {meta['other']['model']}",
-        f"{meta['images']} images of {meta['data']}; {meta['skipped']} skipped. Both predict the same class "
-        f"for {found.agreement:.1%}. Maps: {meta['maps'].replace('_', '-')}, of the class that "
-        f"{'A predicts' if meta['target'] == 'predicted' else 'is asked for: ' + meta['target']}.",
+        f"{found.verdict}. Data: {meta['data']}, {meta['skipped']} items skipped.",
+        f"Maps: {meta['maps'].replace('_', '-')}, of {asked}.",
     )
     table = comparison_table(found)
     shown = Table(

@@ -13,7 +13,7 @@ from onnxplain.executor import Array
 from onnxplain.methods.cam import cam
 from onnxplain.methods.common import start
 from onnxplain.methods.decompose import decompose
-from onnxplain.methods.features import feature_layers, values_of
+from onnxplain.methods.features import feature_layers
 from onnxplain.methods.registry import explain
 from onnxplain.target import scores
 from onnxplain.verify import slope_error
@@ -115,10 +115,12 @@ def at_ceiling(tops: Array) -> Array:
 def extremes(v: View) -> Array:
     """Each filter's largest value over the images and positions, and minus its smallest [1, 2, filters]."""
     layers = feature_layers(v.model, None)
-    values, _, _ = values_of(v.model, v.x, layers)
+    model, feeds = v.model.fit(v.x)
+    names = [layer.name for layer in layers]
+    parts = [model.values(rows, names) for rows in model.batches(feeds)]
     found = []
     for layer in layers:
-        a = values[layer.name]
+        a = np.concatenate([part[layer.name] for part in parts])
         axes = tuple(i for i in range(a.ndim) if i != layer.channel_axis)
         found.append(np.stack([a.max(axes), -a.min(axes)]).astype(np.float64))
     return np.concatenate(found, 1)[None]
@@ -136,10 +138,13 @@ def latency(v: View) -> Array:
     def explained() -> None:
         explain(v.model, x, v.asked.method, target, v.layer())
 
+    model, feeds = v.model.fit(x)
+    outputs = (model.graph.logit.predicted,)
+    model.values(feeds, outputs)
     explained()  # what is made once, is made
     times: dict[str, list[float]] = {"forward": [], "explanation": []}
     for _ in range(v.options["repeats"]):
-        times["forward"].append(_seconds(lambda: v.model.predict(x)))
+        times["forward"].append(_seconds(lambda: model.values(feeds, outputs)))
         times["explanation"].append(_seconds(explained))
     return np.array([np.median(times["explanation"]) / np.median(times["forward"])])
 

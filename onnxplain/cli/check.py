@@ -68,6 +68,11 @@ def check(
     else:
         show_report(report)
         print(f"written: {', '.join(str(p) for p in written.values())}")
+    if str(report.meta["preprocess"]).startswith("guessed"):
+        print(
+            f"onnxplain: pre-processing {report.meta['preprocess']}; set preprocess if that is wrong",
+            file=sys.stderr,
+        )
     show_data(dict(report.meta))
     if save_baseline is not None and report.passed:
         save(report, save_baseline)
@@ -88,7 +93,9 @@ def compare(
     method: Annotated[str, typer.Option(help="Whose maps are compared.")] = "lift-cam",
     target: Annotated[
         str,
-        typer.Option(help="What both explain: predicted (by A), label, a class, or output[i,j]."),
+        typer.Option(
+            help="What both explain: predicted (by A), label, a class, or an element of an output."
+        ),
     ] = "predicted",
     layer: Annotated[str | None, typer.Option(help="Layer of class activation maps.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Of A, and of B: preset or file.")] = None,
@@ -111,6 +118,7 @@ def compare(
     """Compare two files, prediction and explanation, image by image: float and int8, before and after."""
     from onnxplain.checks import compare as run_compare
     from onnxplain.checks.page import comparison_sections, comparison_table
+    from onnxplain.cli.text import show_guess
     from onnxplain.files import write_text
     from onnxplain.model import load
     from onnxplain.render.report import write_report
@@ -122,6 +130,8 @@ def compare(
             (b, device_b or device, preprocess_b or preprocess),
         )
     ]
+    for model in models:
+        show_guess(model)
     with running("comparing", engine, workers, address, batch, cache) as run:
         found = run_compare(models[0], models[1], data, method, target=target, layer=layer, run=run)
     record = found.save(out)
@@ -164,7 +174,7 @@ def show_comparison(found: Comparison) -> None:
     from onnxplain.checks.page import comparison_table, summary_table
     from onnxplain.render.report import Table
 
-    print(f"{found.agreement:.1%} of {len(found.names)} images: both predict the same class\n")
+    print(f"{found.verdict}\n")
     print("\n".join(summary_table(found).lines()))
     table = comparison_table(found)
     print("\nworst images:")

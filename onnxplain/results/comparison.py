@@ -53,6 +53,14 @@ class Comparison(Record):
         return float(self.same.mean())
 
     @property
+    def verdict(self) -> str:
+        """How often both predict the same class, in words."""
+        count = f"{len(self.names)} images"
+        if self.classes_a is None:
+            return f"{count}; the files predict no classes"
+        return f"{self.agreement:.1%} of {count}: both predict the same class"
+
+    @property
     def order(self) -> NDArray[np.int64]:
         """The images, worst first: the least rank correlation."""
         return np.argsort(self.rank_correlation, kind="stable").astype(np.int64)

@@ -220,3 +220,20 @@ def test_what_is_kept_on_disk_tells_devices_and_methods_apart(tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 2
     ox.compare(vgg(), vgg(), SAMPLES, "positive", run=run)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_files_that_do_not_classify_are_compared_by_their_maps() -> None:
+    """A head of one value per position: no classes, an element is explained."""
+    head, body = (
+        "(float[N,1,16,16] x) => (float[N,1,16,16] y)",
+        "c = Conv(x, w) f = Relu(c) y = Conv(f, u)",
+    )
+    w, u = np.ones((2, 1, 1, 1), np.float32), np.ones((1, 2, 1, 1), np.float32)
+    a = load(build(head, body, w=w, u=u), preprocess={"preset": "unit"})
+    found = ox.compare(a, a, pictures(CENTRE, EDGE), "positive", target="y[0,4:12,4:12]")
+    assert found.classes_a is None and found.logit_difference is None
+    assert found.verdict == "2 images; the files predict no classes"
+    assert found.rank_correlation.tolist() == [1, 1]
+    gates = {"check": [{"kind": "dead-filters"}, {"kind": "latency", "max": 1e6, "repeats": 3}],
+             "method": "positive", "target": "y[0,4:12,4:12]"}  # fmt: skip
+    assert ox.check(gates, model=a, data=pictures(CENTRE, EDGE)).passed
