@@ -100,7 +100,14 @@ def open_annotations(path: Path) -> Annotations:
             pictures = _coco(document) if "annotations" in document else _plain(document)
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise InputError(f"{path}: no annotations in it: {error!r}"[:300]) from error
     if not pictures:
         raise InputError(f"{path}: holds no annotations")

@@ -99,6 +99,7 @@ def compare(
     names = tuple(rows.pop("names").tolist())
     return Comparison(
         names=names,
+        labels=a.labels,
         layers=tuple(vars(p) for p in pairs),
         meta=a.meta(
             "compare",

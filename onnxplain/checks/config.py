@@ -18,7 +18,7 @@ from onnxplain.errors import ConfigError, OnnxplainError
 from onnxplain.methods.registry import method_name
 from onnxplain.preprocess import PRESETS
 
-MOST = 1 << 18
+MOST = 1 << 15
 """Bytes of a file: nobody writes more by hand."""
 FILES = ("model", "reference", "data", "annotations", "labels", "baseline")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 
@@ -14,17 +15,24 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
     longest beginning of the file that is sound TOML and does not have it yet; of what is not in the file,
     that of the table it is missing from, or 1.
     """
-    lines = text.splitlines()
-    before = 0
+    for before, document in _beginnings(text):
+        if _has(document, path):
+            return before + 1
+    return line_of(text, path[:-1]) if len(path) > 1 else 1
+
+
+@lru_cache(maxsize=1)
+def _beginnings(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
+    """Return what each sound beginning of the file holds, with the number of lines of the one before it."""
+    lines, before, found = text.splitlines(), 0, []
     for end in range(1, len(lines) + 1):
         try:
-            found = tomllib.loads("\n".join(lines[:end]) + "\n")
+            document = tomllib.loads("\n".join(lines[:end]) + "\n")
         except tomllib.TOMLDecodeError:
             continue  # in the midst of a value of several lines
-        if _has(found, path):
-            return before + 1
+        found.append((before, document))
         before = end
-    return line_of(text, path[:-1]) if len(path) > 1 else 1
+    return tuple(found)
 
 
 def _has(document: Any, path: Sequence[str | int]) -> bool:

@@ -60,11 +60,13 @@ def comparison_table(found: Comparison) -> Table:
     columns = ["image", "A predicts", "B predicts", *(n.replace("_", " ") for n in found.measures)]
     rows = []
     for i in found.order.tolist():
-        classes = [None if c is None else int(c[i]) for c in (found.classes_a, found.classes_b)]
-        rows.append(
-            (visible(found.names[i]), *classes, *(float(v[i]) for v in found.measures.values()))
-        )
+        measured = (float(v[i]) for v in found.measures.values())
+        rows.append((visible(found.names[i]), *map(_named, found.predicted(i)), *measured))
     return Table(tuple(columns), tuple(rows))
+
+
+def _named(label: str | None) -> str | None:
+    return None if label is None else visible(label)
 
 
 def summary_table(found: Comparison) -> Table:

@@ -105,8 +105,8 @@ class Report:
             raise CheckFailed("\n".join([f"checks {self.verdict}", *bad]))
 
     def __getitem__(self, name: str) -> Result:
-        """Return the result of a check by its name."""
-        return next(r for r in self.results if r.name == name)
+        """Return the result of a check by its name; raises KeyError."""
+        return {r.name: r for r in self.results}[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able data: schema, verdict, meta and results."""

@@ -21,6 +21,7 @@ class Comparison(Record):
         names: N names of images.
         numbers: int64 [N], their places in the data.
         classes_a, classes_b: int64 [N], what each predicts; None where they do not classify.
+        labels: names of the classes, A's; None where there are none.
         logit_difference: float32 [N], largest difference of a logit, in spreads of A's logits; None too.
         rank_correlation: float32 [N], Spearman's, of both heat maps, in -1..1.
         top_overlap: float32 [N], common share of the hottest tenth of the pixels.
@@ -33,12 +34,19 @@ class Comparison(Record):
     numbers: Array = field(metadata=axes("N", np.int64))
     classes_a: Array | None = field(default=None, metadata=axes("N", np.int64))
     classes_b: Array | None = field(default=None, metadata=axes("N", np.int64))
+    labels: tuple[str, ...] | None = None
     logit_difference: Array | None = field(default=None, metadata=axes("N"))
     rank_correlation: Array = field(metadata=axes("N"))
     top_overlap: Array = field(metadata=axes("N"))
     ssim: Array = field(metadata=axes("N"))
     centre_shift: Array = field(metadata=axes("N"))
     layers: tuple[dict[str, Any], ...] = ()
+
+    def predicted(self, i: int) -> tuple[str | None, str | None]:
+        """Return what A and B predict for image i, by label; None where they do not classify."""
+        found = (None if c is None else int(c[i]) for c in (self.classes_a, self.classes_b))
+        a, b = (None if c is None else self.labels[c] if self.labels else str(c) for c in found)
+        return a, b
 
     @property
     def same(self) -> NDArray[np.bool_]:
@@ -91,6 +99,7 @@ class Comparison(Record):
         images = [
             {
                 "image": self.names[i],
+                "predicted": self.predicted(i),
                 "same": bool(self.same[i]),
                 **{name: float(v[i]) for name, v in self.measures.items()},
             }

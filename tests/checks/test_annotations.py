@@ -91,6 +91,12 @@ def test_the_size_of_a_picture_that_is_cropped_must_be_known(tmp_path: Path) -> 
         found.mask("x.npz[0]", None, SIZE, cropping())
 
 
+def test_a_picture_without_size_is_no_coco(tmp_path: Path) -> None:
+    broken = {**COCO, "images": [{**COCO["images"][0], "width": 0}]}
+    with pytest.raises(InputError, match="no annotations in it"):
+        open_annotations(saved(tmp_path, broken))
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     for path in (tmp_path / "masks", tmp_path / "missing.json"):

@@ -237,3 +237,10 @@ def test_files_that_do_not_classify_are_compared_by_their_maps() -> None:
     gates = {"check": [{"kind": "dead-filters"}, {"kind": "latency", "max": 1e6, "repeats": 3}],
              "method": "positive", "target": "y[0,4:12,4:12]"}  # fmt: skip
     assert ox.check(gates, model=a, data=pictures(CENTRE, EDGE)).passed
+
+
+def test_classes_are_called_by_their_labels() -> None:
+    found = ox.compare(glass(), glass(v=((0, 1), (1, 0))), pictures(CENTRE))
+    assert found.predicted(0) == ("bright", "half")
+    assert found.agreement == 0 and not found.same[0]
+    assert found.to_dict()["images"][0]["predicted"] == ("bright", "half")
