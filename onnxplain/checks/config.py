@@ -31,7 +31,7 @@ class Plan:
         name: of the file, for messages.
         model, reference, data, annotations, labels, baseline: paths, or what callers of `check` gave.
         preprocess, reference_preprocess: as for `load`.
-        device, images, skipped: of the config.
+        layer, device, images, skipped: of the config.
         gates, settings: per check what is asked of it, and how it is measured.
         where: a key of the file -> "file:line", to begin messages with.
     """
@@ -45,6 +45,7 @@ class Plan:
     baseline: Any = None
     preprocess: Any = None
     reference_preprocess: Any = None
+    layer: str | None = None
     device: str = "auto"
     images: int | None = None
     skipped: int = 0
@@ -77,7 +78,10 @@ def read_plan(source: str | Path | Mapping[str, Any], given: Mapping[str, Any]) 
         raise ConfigError(_syntax(path, str(error))) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not TOML in UTF-8: {error}") from error
-    where = lambda *at: f"{path}:{line_of(content, at)}" if at else str(path)  # noqa: E731
+
+    def where(*at: str | int) -> str:
+        return str(path) if not at or at[0] in given else f"{path}:{line_of(content, at)}"
+
     return _Reading(document, path.parent, where, str(path)).plan(given)
 
 

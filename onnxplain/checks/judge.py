@@ -49,6 +49,8 @@ def judge(gate: Gate, index: int, partial: Partial, baseline: Mapping[str, float
         )
         return not_run(gate, f"there is no image to judge it by: none of {len(values)} is {why}")
     value = _value(values[measured], gate.statistic, kind)
+    if not np.isfinite(value):
+        return not_run(gate, f"its value is {value}")
     threshold, beside = gate.threshold, ""
     before = None if baseline is None else baseline.get(gate.name)
     if gate.worse_by is not None:

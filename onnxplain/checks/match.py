@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,9 @@ SAMPLE = 4
 LEAST = 0.5
 """Correlation of activations below which two layers of different names are not taken for the same."""
 
+MOST_VALUES = 1 << 16
+"""Values of a layer that are compared, spread over it."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -29,30 +33,34 @@ class Pair:
     similarity: float
 
 
+class _Values(NamedTuple):
+    """A layer's shape [K, h, w] or [K], and its values on all images, centred, of length 1."""
+
+    shape: tuple[int, ...]
+    unit: Array
+
+
 def match_layers(a: Model, b: Model, x_a: Array, x_b: Array) -> tuple[Pair, ...]:
     """Return the layers of A that have a counterpart in B, in A's order, each layer used once.
 
-    Of A its cuts with channels, of B all layers; channels are compared in their order, positions in theirs,
-    whatever the layout. Layers of one name and shape belong together; of the others first those whose
-    activations on the images x_a, x_b (the same images, read for each) correlate most (Pearson, over all
-    values) [ours]. A layer that lost channels has no counterpart.
+    Layers are the cuts with channels; channels are compared in their order, positions in theirs, whatever
+    the layout. Layers of one name and shape belong together; of the others first those whose
+    activations on the images x_a, x_b (the same images, read for each) correlate most (Pearson, over up to
+    MOST_VALUES values an image) [ours]. A layer that lost channels has no counterpart.
     """
-    mine = {layer: v for layer, v in _activations(a, x_a).items() if layer.cut}
-    theirs = _activations(b, x_b)
+    mine, theirs = _activations(a, x_a), _activations(b, x_b)
     named = {layer.name: layer for layer in theirs}
     pairs: dict[Layer, tuple[Layer, float]] = {}
     for layer, values in mine.items():
         other = named.get(layer.name)
         if other is not None and theirs[other].shape == values.shape:
-            pairs[layer] = (other, _correlation(values, theirs[other]))
+            pairs[layer] = (other, float(values.unit @ theirs[other].unit))
     taken = {other for other, _ in pairs.values()}
-    unit = {layer: _unit(v) for layer, v in theirs.items() if layer not in taken}
     found = [
-        (float(_unit(v) @ unit[other]), i, layer, other)
-        for i, (layer, v) in enumerate(mine.items())
-        if layer not in pairs
-        for other in unit
-        if theirs[other].shape == v.shape
+        (float(values.unit @ others.unit), i, layer, other)
+        for i, (layer, values) in enumerate(mine.items())
+        for other, others in theirs.items()
+        if layer not in pairs and other not in taken and others.shape == values.shape
     ]
     for similarity, _, layer, other in sorted(found, key=lambda f: (-round(f[0], 6), f[1])):
         if similarity >= LEAST and layer not in pairs and other not in taken:
@@ -99,25 +107,24 @@ def at_layers(asked: Asked, reference: Model, pairs: tuple[Pair, ...], model: Mo
     return replace(asked, layers={MODEL: mine, REFERENCE: other})
 
 
-def _activations(model: Model, x: Array) -> dict[Layer, Array]:
-    """Return the activations of all layers with channels, feature maps channels first [n, K, h, w]."""
+def _activations(model: Model, x: Array) -> dict[Layer, _Values]:
+    """Return values of the cuts with channels; image by image, as all layers together are large."""
     at_size, feeds = model.fit(x)
-    layers = [layer for layer in at_size.layers if layer.channels is not None]
+    layers = [layer for layer in at_size.layers if layer.cut and layer.channels is not None]
     names = [layer.name for layer in layers]
-    parts = [at_size.values(rows, names) for rows in at_size.batches(feeds)]
-    found = {}
-    for layer in layers:
-        values = np.concatenate([p[layer.name] for p in parts]).astype(np.float32)
-        found[layer] = channels_first(values, layer) if layer.axes is not None else values
-    return found
+    parts: dict[Layer, list[Array]] = {layer: [] for layer in layers}
+    shapes: dict[Layer, tuple[int, ...]] = {}
+    for rows in at_size.batches(feeds, 1):
+        values = at_size.values(rows, names)
+        for layer in layers:
+            a = values[layer.name]
+            a = channels_first(a, layer) if layer.axes is not None else a
+            shapes[layer] = a.shape[1:]
+            parts[layer].append(a.ravel()[:: a.size // MOST_VALUES | 1].astype(np.float64))
+    return {layer: _Values(shapes[layer], _unit(np.concatenate(parts[layer]))) for layer in layers}
 
 
 def _unit(values: Array) -> Array:
-    flat = values.ravel().astype(np.float64)
-    flat -= flat.mean()
-    length = np.linalg.norm(flat)
-    return flat / length if length > 0 else flat
-
-
-def _correlation(a: Array, b: Array) -> float:
-    return float(_unit(a) @ _unit(b))
+    values = values - values.mean()
+    length = np.linalg.norm(values)
+    return values / length if length > 0 else values

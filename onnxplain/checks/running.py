@@ -69,7 +69,7 @@ def check(
     run = run or Run()
     before = None if plan.baseline is None else _located(plan, "baseline", read_baseline)
     subject = _subject(plan)
-    settings = tuple(_at_layers(s, subject, plan) for s in plan.settings)
+    settings = tuple(_at_layers(i, s, subject, plan) for i, s in enumerate(plan.settings))
     notes = None if plan.annotations is None else _located(plan, "annotations", open_annotations)
     devices = tuple(m.executor.device for m in subject.models.values())
     job = Measuring(settings, tuple(subject.models), notes, devices)
@@ -90,6 +90,10 @@ def _subject(plan: Plan) -> Subject:
     models = {MODEL: _loaded(plan, "model", plan.preprocess)}
     if plan.reference is not None:
         models[REFERENCE] = _loaded(plan, "reference", plan.reference_preprocess or plan.preprocess)
+        found, other = (models[r].classes or "no" for r in (MODEL, REFERENCE))
+        if found != other:
+            at = plan.where("reference")
+            raise ConfigError(f"{at}: reference: has {other} classes, the model {found}")
     if plan.needs(UNTRAINED):
         models[UNTRAINED] = models[MODEL].untrained()
     source = _located(plan, "data", lambda d: open_data(d, models[MODEL].spec.is_picture))
@@ -102,7 +106,8 @@ def _subject(plan: Plan) -> Subject:
     return replace(subject, pairs=matched(models[REFERENCE], models[MODEL], source))
 
 
-def _at_layers(setting: Setting, subject: Subject, plan: Plan) -> Setting:
+def _at_layers(i: int, setting: Setting, subject: Subject, plan: Plan) -> Setting:
+    """Return check `i` with its layers in both files; raises ConfigError for an unknown one."""
     named = setting.asked.layers.get(MODEL)
     model, reference = subject.models[MODEL], subject.models.get(REFERENCE)
     if reference is not None:
@@ -112,7 +117,8 @@ def _at_layers(setting: Setting, subject: Subject, plan: Plan) -> Setting:
         try:
             model.layer(setting.asked.layers[MODEL])
         except OnnxplainError as error:
-            raise ConfigError(f"{plan.where('layer')}: layer: {error}") from error
+            at = ("layer",) if named == plan.layer else ("check", i, "layer")
+            raise ConfigError(f"{plan.where(*at)}: layer: {error}") from error
     return setting
 
 

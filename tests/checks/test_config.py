@@ -187,3 +187,22 @@ def test_lines_of_keys_tables_and_what_is_missing() -> None:
     assert list(found.values()) == [1, 2, 7, 10, 12, 13]
     assert line_of(text, ("t", 1, "missing")) == 12
     assert line_of(text, ("c",)) == 1
+
+
+def test_an_unknown_layer_of_a_single_check_has_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, changed("max = 0.3", 'max = 0.3\nlayer = "relu9"'))
+    with pytest.raises(ConfigError, match=r"checks.toml:17: layer: .* has no layer 'relu9'"):
+        ox.check(path)
+
+
+def test_a_reference_with_other_classes_answers_another_question(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reference: has 2 classes, the model 10"):
+        ox.check(written(tmp_path, GOOD), reference=glass())
+
+
+def test_what_the_caller_gives_has_no_line(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match=r"checks.toml: model: no.onnx: no such file"):
+        ox.check(path, model="no.onnx")
+    with pytest.raises(ConfigError, match=r"checks.toml: baseline: .*no.json: cannot be read"):
+        ox.check(path, baseline="no.json")
