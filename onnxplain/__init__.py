@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
     from onnxplain.hierarchy import HNode as HNode
+    from onnxplain.methods.agreement import layer_agreement as layer_agreement
     from onnxplain.methods.averaged import integrated_gradients as integrated_gradients
     from onnxplain.methods.averaged import smooth_grad as smooth_grad
     from onnxplain.methods.cam import cam as cam
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from onnxplain.methods.exemplars import exemplars as exemplars
     from onnxplain.methods.gradient import gradient as gradient
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
+    from onnxplain.methods.predictions import layer_predictions as layer_predictions
+    from onnxplain.methods.readouts import fit_readouts as fit_readouts
     from onnxplain.methods.saliency import saliency as saliency
     from onnxplain.methods.similar import similar as similar
     from onnxplain.model import Model as Model
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
     from onnxplain.preprocess import Preprocess as Preprocess
     from onnxplain.results import Attribution as Attribution
     from onnxplain.results import Cam as Cam
+    from onnxplain.results import LayerAgreement as LayerAgreement
+    from onnxplain.results import LayerPredictions as LayerPredictions
     from onnxplain.results import Prediction as Prediction
+    from onnxplain.results import Readouts as Readouts
     from onnxplain.results import Saliency as Saliency
     from onnxplain.target import Target as Target
 
@@ -45,19 +51,25 @@ _HOMES = {
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
+    "LayerAgreement": "results",
+    "LayerPredictions": "results",
     "Model": "model",
     "OnnxplainError": "errors",
     "Prediction": "results",
     "Preprocess": "preprocess",
+    "Readouts": "results",
     "Saliency": "results",
     "Target": "target",
     "cam": "methods.cam",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "exemplars": "methods.exemplars",
+    "fit_readouts": "methods.readouts",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "integrated_gradients": "methods.averaged",
+    "layer_agreement": "methods.agreement",
+    "layer_predictions": "methods.predictions",
     "load": "model",
     "saliency": "methods.saliency",
     "similar": "methods.similar",
