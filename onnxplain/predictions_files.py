@@ -321,6 +321,30 @@ def _agreement_plots(a: LayerAgreement) -> Iterator[tuple[str, str, bytes]]:
     )
 
 
+def agreement_facts(a: LayerAgreement) -> dict[str, Any]:
+    """Return what was counted over a data set, JSON-able."""
+    return {
+        "data": a.meta["data"],
+        "images": a.images,
+        "labelled": a.labelled,
+        "final_accuracy": a.final_accuracy,
+        "median_depth": a.median_depth,
+        "undecided_before_the_end": int(a.depth[-1]),
+        "layers": [
+            {
+                "layer": name,
+                "agreement": float(a.agreement[i]),
+                "accuracy": None if a.accuracy is None else float(a.accuracy[i]),
+                "p": float(a.p[i]),
+                "entropy": float(a.entropy[i]),
+                "decided_here": int(a.depth[i]),
+                "r2": a.r2[i],
+            }
+            for i, name in enumerate(a.layers)
+        ],
+    }
+
+
 # --- readouts -----------------------------------------------------------------------------------------
 def load_readouts(path: Path) -> Readouts:
     """Read saved readouts by the path of their .json or .npz file; raises InputError, ConfigError."""

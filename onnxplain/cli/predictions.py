@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ from onnxplain.cli.passes import (
     running,
     show_data,
 )
-from onnxplain.cli.text import progress, show_guess, show_prediction
+from onnxplain.cli.text import progress, show_guess
 from onnxplain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,8 +112,14 @@ def predictions(
     as_json: AsJson = False,
 ) -> None:
     """Say what each layer already predicts, and from which layer on the decision stays."""
+    from onnxplain.cli.predictions_text import show_agreement
     from onnxplain.methods.predictions import check_asked, uses_readouts
-    from onnxplain.predictions_files import predict_files, write_agreement, write_page
+    from onnxplain.predictions_files import (
+        agreement_facts,
+        predict_files,
+        write_agreement,
+        write_page,
+    )
     from onnxplain.render import plots
 
     if not images and data is None:
@@ -121,7 +128,8 @@ def predictions(
         raise ConfigError(
             "--data needs --references, other images to fit readouts to, or --readouts"
         )
-    check_asked(mode or "keep", _keep(keep), baseline if mode else None)
+    mode = mode or ("masked" if references is None and readouts is None else "readout")
+    check_asked(mode, _keep(keep), baseline)
     options: dict[str, Any] = {
         "mode": mode,
         "layers": layer,
@@ -138,33 +146,42 @@ def predictions(
             file=sys.stderr,
         )
     how = (engine, workers, address, batch, cache)
-    fitted, counted, files, sections = None, None, list[str](), []
+    fitted, files = None, list[str]()
     if readouts is not None or references is not None:
         fitted, files = _readouts(loaded, readouts, references, layer, ridge, out, how)
+    counted, sections = None, []
     if data is not None and fitted is not None:
         counted = _agreement(loaded, data, fitted, how)
         written, section = write_agreement(counted, out)
         files, sections = [*files, *written], [section]
-    done = []
-    used = fitted if data is None or uses_readouts(mode or "readout", baseline) else None
+    used = fitted if data is None or uses_readouts(mode, baseline) else None
     results = predict_files(loaded, images or [], out, used, options)
-    for result in progress(results, len(images or [])):
-        done.append(result)
-        if result.error is not None:
-            print(f"onnxplain: {result.error}", file=sys.stderr)
-        elif not as_json:
-            show_predicted(result)
-    if counted is not None and not as_json:
-        show_agreement(counted)
+    done = _shown(progress(results, len(images or [])), as_json)
     files.append(str(write_page(out, loaded, done, sections)))
     if as_json:
         summary = None if counted is None else agreement_facts(counted)
         found = {"images": [r.to_dict() for r in done], "agreement": summary, "files": files}
         print(json.dumps(found, indent=1))
     else:
+        if counted is not None:
+            show_agreement(counted)
         print("written: " + ", ".join(files))
     if any(r.error is not None for r in done):
         raise typer.Exit(2)
+
+
+def _shown(results: Iterable[Predicted], as_json: bool) -> list[Predicted]:
+    """Show results as they come, and return them."""
+    from onnxplain.cli.predictions_text import show_predicted
+
+    done = []
+    for result in results:
+        done.append(result)
+        if result.error is not None:
+            print(f"onnxplain: {result.error}", file=sys.stderr)
+        elif not as_json:
+            show_predicted(result)
+    return done
 
 
 def _keep(text: str) -> float | int:
@@ -230,74 +247,3 @@ def _agreement(
         found = layer_agreement(model, data, readouts, run)
     show_data(dict(found.meta))
     return found
-
-
-def show_predicted(result: Predicted) -> None:
-    """Print one image's prediction, a line per layer, where the decision falls, and what was written."""
-    from onnxplain.predictions_files import notes
-    from onnxplain.results.predictions import shown_r2
-
-    show_prediction(result)
-    r = result.record
-    assert r is not None
-    c = r.label(int(r.classes[0]))
-    tops = [r.top(i, 0, 1)[0] for i in range(len(r.layers))]
-    width = max(8, *(min(len(t.label), 24) for t in tops))
-    mine = f"p({c[:16]})"
-    r2 = f"  {'R2':9}" if r.r2 else ""
-    print(
-        f"  {'':3} {'predicts':{width}} {'p':>6}  {mine:>{max(7, len(mine))}}  rank  agrees{r2}  layer"
-    )
-    for i, best in enumerate(tops):
-        cells = f"{i + 1:3} {best.label[:24]:{width}} {best.probability:6.1%}"
-        p, rank = f"{r.p[i, 0]:.1%}", int(r.ranks[i, 0])
-        agrees = "yes" if r.agrees[i, 0] else "no"
-        r2 = f"  {shown_r2(r.r2, i):9}" if r.r2 else ""
-        print(f"  {cells}  {p:>{max(7, len(mine))}}  {rank:4}  {agrees:6}{r2}  {r.layers[i]}")
-    for line in notes(r):
-        print(f"  {line}")
-    print("  written: " + ", ".join(result.files))
-
-
-def show_agreement(a: LayerAgreement) -> None:
-    """Print a line per layer, and where decisions fall."""
-    from onnxplain.predictions_files import agreement_notes
-    from onnxplain.results.predictions import shown_r2
-
-    print(f"{a.meta['data']}: {a.images} images, {a.labelled} labelled")
-    accuracy = f"  {'accuracy':8}" if a.accuracy is not None else ""
-    print(f"  {'':3} agreement{accuracy}  {'p':>5}  decided  {'R2':9}  layer")
-    for i, name in enumerate(a.layers):
-        accuracy = f"  {a.accuracy[i]:8.1%}" if a.accuracy is not None else ""
-        r2 = shown_r2(a.r2, i)
-        print(
-            f"  {i + 1:3} {a.agreement[i]:9.1%}{accuracy}  {a.p[i]:5.2f}  {a.depth[i]:7}  {r2:9}  {name}"
-        )
-    accuracy = f"  {a.final_accuracy:8.1%}" if a.final_accuracy is not None else ""
-    print(f"      {1:9.1%}{accuracy}  {'':5}  {a.depth[-1]:7}  {'':9}  the model")
-    for line in agreement_notes(a):
-        print(f"  {line}")
-
-
-def agreement_facts(a: LayerAgreement) -> dict[str, Any]:
-    """Return what was counted over a data set, JSON-able."""
-    return {
-        "data": a.meta["data"],
-        "images": a.images,
-        "labelled": a.labelled,
-        "final_accuracy": a.final_accuracy,
-        "median_depth": a.median_depth,
-        "undecided_before_the_end": int(a.depth[-1]),
-        "layers": [
-            {
-                "layer": name,
-                "agreement": float(a.agreement[i]),
-                "accuracy": None if a.accuracy is None else float(a.accuracy[i]),
-                "p": float(a.p[i]),
-                "entropy": float(a.entropy[i]),
-                "decided_here": int(a.depth[i]),
-                "r2": a.r2[i],
-            }
-            for i, name in enumerate(a.layers)
-        ],
-    }

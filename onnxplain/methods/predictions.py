@@ -15,15 +15,9 @@ from onnxplain.executor import Array
 from onnxplain.feeds import Feeds, input_spec
 from onnxplain.graph.layers import Layer
 from onnxplain.methods.common import Images, Job, start, whole
-from onnxplain.methods.features import feature_layers, pooled
+from onnxplain.methods.features import classifying, feature_layers, pooled
 from onnxplain.methods.maps import channels_first, in_picture
-from onnxplain.methods.readouts import (
-    FEW,
-    PAPER,
-    check_classes,
-    check_readouts,
-    fit_readouts,
-)
+from onnxplain.methods.readouts import FEW, PAPER, check_readouts, fit_readouts
 from onnxplain.model import Model
 from onnxplain.preprocess import decode, encode
 from onnxplain.results import LayerPredictions, Readouts, bilinear, minmax
@@ -68,10 +62,11 @@ def layer_predictions(
     baseline: "masked": x0, "blur" (default; a tenth of the longer side) or "mean" (its mean colour);
     "keep": "zero" (default), or "mean" (of each filter over the references).
 
-    Raises ConfigError, LayerError (unknown; no map to mask by; no cut), TargetError (not a class, or no
-    classes), InputError (also for the readouts of another model).
+    Raises ConfigError (options; readouts of another model), LayerError (unknown, not fitted, no map to mask
+    by, no cut to keep filters of), TargetError (not a class, or no logits [N, C]), InputError.
+    Source: the idea is the paper's, all formulas are ours.
     """
-    check_classes(model)
+    classifying(model)
     mode = mode or ("masked" if references is None else "readout")
     baseline = check_asked(mode, keep, baseline)
     job = start(model, x, target)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onnxplain.dataset import Batch, Data, Job, Partial, Run
-from onnxplain.errors import ConfigError, InputError, TargetError
+from onnxplain.errors import ConfigError, InputError
 from onnxplain.executor import Array
 from onnxplain.feeds import Feeds
 from onnxplain.graph.layers import Layer
@@ -53,11 +53,11 @@ def fit_readouts(
     16 K (K + C) bytes per layer and worker.
 
     Raises ConfigError (ridge), LayerError, InputError (fewer than two references to fit to), TargetError (no
-    classes to tell apart).
+    logits [N, C]).
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise ConfigError(f"ridge = {ridge!r} must be a number, 0 or more")
-    check_classes(model)
+    classifying(model)
     names = tuple(layer.name for layer in feature_layers(model, layers))
     found = (run or Run()).over(data, model, Fitting(names))
     parts = {part: _joints(found.partial, part, len(names)) for part in (FIT, HELD)}
@@ -79,15 +79,6 @@ def fit_readouts(
         ridges=tuple(chosen for _, _, chosen in solved),
         meta=model.meta("fit_readouts", paper=PAPER, fed=fed(model), **found.meta),
     )
-
-
-def check_classes(model: Model) -> None:
-    """Raise TargetError for a model that decides between no classes."""
-    classifying(model)
-    if model.classes == 1 and model.graph.logit.activation != "sigmoid":
-        raise TargetError(
-            f"{model.name} has one output and no Sigmoid: there are no classes to decide between"
-        )
 
 
 def check_readouts(model: Model, readouts: Readouts) -> None:

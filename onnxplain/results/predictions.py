@@ -112,8 +112,8 @@ class LayerPredictions(Record):
         decision: int64 [N], what the model decides (of one class alone whether, 1, or not, 0).
         classes: int64 [N], the class that is explained.
         maps: per layer float32 [N, h, w], or None for a layer without positions. "readout": the heat map
-            H = sum_k W[k, class] A_k, signed, whose mean over positions is the logit less `biases` (of tokens,
-            where all are patches); "masked": the mask in 0..1 at the input's size.
+            H = sum_k W[k, class] A_k, signed, whose mean over positions is the logit less `biases` (of
+            tokens, where all are patches); "masked": the mask in 0..1 at the input's size.
         evidence: "readout": per layer W[k, class] phi_k, float32 [N, K]; else none.
         biases: "readout": float64 [L, N], b[class]; else None.
         kept: "keep": per layer which filters are kept, bool [N, K]; else none.
@@ -153,7 +153,8 @@ class LayerPredictions(Record):
     @property
     def final_p(self) -> NDArray[np.float64]:
         """The probability [N] that the model itself gives to the explained class."""
-        return self._of_class(probabilities(self.final, self.activation)[None])[0]
+        p: NDArray[np.float64] = self._of_class(probabilities(self.final, self.activation))
+        return p
 
     @property
     def ranks(self) -> NDArray[np.int64]:
