@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxplain.errors import ConfigError, InputError
-from onnxplain.explain import Outcome, file_stems
+from onnxplain.explain import Outcome, file_stems, read_input
 from onnxplain.files import atomic_write, write_text
 from onnxplain.methods.predictions import layer_predictions
 from onnxplain.model import Model
@@ -63,24 +63,26 @@ def predict_files(
 
     Per image a record (`<name>.layers.json` and .npz), a table (.csv), a picture of the layers' heat maps
     (`.layers.png`; none for a model that takes no pictures) and, with matplotlib, a plot of the
-    probability over the layers (`.trajectory.png`). options: of `layer_predictions`. An image that
+    probability over the layers (`.trajectory.png`). Of a file of several inputs the record holds all, the
+    rest shows the first. options: of `layer_predictions`. An image that
     cannot be read is reported in its result and the others go on; an error that would befall every image is
     raised.
     """
     for path, stem in zip(images, file_stems(images), strict=True):
         try:
-            x = model.read([path])
+            x = read_input(model, path)
         except InputError as error:
             yield Predicted(str(path), error=str(error))
             continue
-        record = layer_predictions(model, x[:1], readouts, **(options or {}))
-        prediction = model.predict(x[:1])
+        record = layer_predictions(model, x, readouts, **(options or {}))
+        prediction = model.predict(x)
         top = tuple(prediction.top(5)[0])
         table = layer_table(record)
         written = [record.save(out, f"{stem}.layers"), out / f"{stem}.layers.csv"]
         write_text(written[1], table.csv())
         pictures = []
-        for kind, caption, png in _pictures(model, x[:1], record, Path(path).name):
+        shown = x[model.graph.source.name] if isinstance(x, Mapping) else x
+        for kind, caption, png in _pictures(model, shown[:1], record, Path(path).name):
             written.append(out / f"{stem}.{kind}.png")
             write_bytes(written[-1], png)
             pictures.append(Picture(png, caption))
@@ -151,7 +153,7 @@ def layer_table(r: LayerPredictions) -> Table:
 
 
 def notes(r: LayerPredictions) -> list[str]:
-    """Return in sentences where the decision falls, and what to be wary of."""
+    """Return in sentences where the decision on the first image falls, and what to be wary of."""
     depth, count = int(r.depth[0]), len(r.layers)
     lines = ["no layer decides as the model does in the end"]
     if depth < count:
@@ -166,6 +168,8 @@ def notes(r: LayerPredictions) -> list[str]:
             f"{len(poor)} of {count} readouts are poor (held-out R2 below {POOR}): there, what a layer "
             "predicts says little about what it knows"
         )
+    if (more := len(r.classes) - 1) > 0:
+        lines.append(f"this is the first of {more + 1} images in the file; the record holds all")
     return lines
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from onnxplain.render import plots
 from onnxplain.results import LayerAgreement, LayerPredictions, Readouts
 from tests import nets
-from tests.methods.readable import gap_net
+from tests.methods.readable import BODY, gap_net
 from tests.test_cli import CAT, MODEL, Ran, failed, run  # noqa: F401  (a fixture)
 
 Command = Callable[..., Ran]
@@ -146,14 +147,32 @@ def test_without_matplotlib_the_rest_is_written(
 
 def test_models_that_take_no_pictures(run: Command, tmp_path: Path) -> None:  # noqa: F811
     """Eight channels: nothing is drawn, the rest is written."""
-    import onnx
-
     onnx.save(gap_net("(float[N, 8, 8, 8] x) => (float[N, 4] y)", w1=(4, 8, 3, 3)), "odd.onnx")
     np.save("one.npy", nets.images(1, (8, 8, 8)))
     ran = run("predictions", "odd.onnx", "one.npy")
     assert ran.code == 0, ran.err
     names = {p.name for p in (tmp_path / "onnxplain-out").iterdir()}
     assert "one.layers.json" in names and "one.layers.png" not in names
+
+
+def test_a_file_of_several_images(run: Command, tmp_path: Path) -> None:  # noqa: F811
+    onnx.save(gap_net(), "net.onnx")
+    np.save("three.npy", nets.images(3))
+    ran = run("predictions", "net.onnx", "three.npy")
+    assert ran.code == 0 and "the first of 3 images in the file" in ran.out, ran.err
+    assert LayerPredictions.load(tmp_path / "onnxplain-out", "three.layers").p.shape == (2, 3)
+
+
+def test_a_model_of_several_inputs(run: Command) -> None:  # noqa: F811
+    body = "h = Add(x, m) " + BODY.replace("(x, w1", "(h, w1")
+    onnx.save(
+        gap_net("(float[N, 3, 8, 8] x, float[N, 1, 8, 8] m) => (float[N, 4] y)", body), "two.onnx"
+    )
+    np.savez("both.npz", x=nets.images(1), m=nets.images(1, (1, 8, 8)))
+    ran = run("predictions", "two.onnx", "both.npz")
+    assert ran.code == 0, ran.err
+    np.save("x.npy", nets.images(1))
+    failed(run("predictions", "two.onnx", "both.npz", "--references", "x.npy"), "m is missing")
 
 
 def test_an_unreadable_image_is_reported_and_the_others_go_on(

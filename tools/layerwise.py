@@ -3,6 +3,7 @@
     python -m tools.layerwise                     every network, 10,000 references for CIFAR-10 (minutes)
     python -m tools.layerwise --files resnet20 --references 2000
     python -m tools.layerwise --counts            the bundled VGG by the number of references
+    python -m tools.layerwise --modes             the bundled VGG in the modes without references
 
 CIFAR-10: readouts are fitted to training images (JPEG), chosen by a fixed seed, and asked about the 483
 test images at exact pixel values. ImageNet: fitted to 400 of the 500 sample images, asked about the others.
@@ -45,12 +46,16 @@ def main() -> int:
     parser.add_argument("--files", default="", help="parts of file names, by commas (all)")
     parser.add_argument("--references", type=int, default=10_000, help="CIFAR-10 images to fit to")
     parser.add_argument("--counts", action="store_true", help="the VGG by number of references")
+    parser.add_argument("--modes", action="store_true", help="the VGG, masked or with few filters")
     parser.add_argument("--out", type=Path, help="folder for records and plots")
     chosen = parser.parse_args()
     if not (SHARED / "data").is_dir():
         parser.error(f"no data in {SHARED}: set ONNXPLAIN_SHARED")
     if chosen.counts:
         by_count()
+        return 0
+    if chosen.modes:
+        by_mode()
         return 0
     for file in FILES:
         if any(part in file for part in chosen.files.split(",")):
@@ -88,6 +93,22 @@ def by_count() -> None:
         print(
             f"{count:6}  R2 {numbers(found.r2)}; agreement {numbers(found.agreement)}", flush=True
         )
+
+
+def by_mode() -> None:
+    """Print how often the bundled VGG decides alike when it is masked, or keeps a layer's strongest filters."""
+    model = load(FILES[0])
+    references, (images, _) = cifar(10_000)
+    readouts = ox.fit_readouts(model, references)
+    x = model.read(images)
+    options: list[dict[str, Any]] = [{"mode": "masked", "baseline": b} for b in ("blur", "mean")]
+    for keep in (0.1, 0.25, 0.5, 0.75):
+        options.append({"mode": "keep", "keep": keep})
+        options.append({"mode": "keep", "keep": keep, "baseline": "mean", "references": readouts})
+    for asked in options:
+        found = ox.layer_predictions(model, x, **asked)
+        what = " ".join(str(v) for k, v in asked.items() if k != "references")
+        print(f"{what:18} agreement {numbers(found.agrees.mean(1))}", flush=True)
 
 
 def numbers(values: Any) -> str:

@@ -82,8 +82,12 @@ def fit_readouts(
 
 
 def check_readouts(model: Model, readouts: Readouts) -> None:
-    """Raise ConfigError for the readouts of another model."""
-    if readouts.meta.get("sha256") != model.sha256:
+    """Raise ConfigError for the readouts of another model, or altered ones."""
+    same = readouts.meta.get("sha256") == model.sha256
+    if same:
+        sizes = [(model.layer(name).channels, model.classes) for name in readouts.layers]
+        same = sizes == [w.shape for w in readouts.weights]
+    if not same:
         raise ConfigError(
             f"these readouts were fitted to another model ({readouts.meta.get('model')}), not to "
             f"{model.name}: fit them again"

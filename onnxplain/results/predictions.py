@@ -76,6 +76,8 @@ class Readouts(Record):
         for name, w, mean in zip(self.layers, self.weights, self.means, strict=True):
             if w.shape != (*mean.shape, classes) or not (np.isfinite(w).all() and mean.ndim == 1):
                 raise InputError(f"Readouts: weights {list(w.shape)} of {name!r} do not fit")
+        if not all(type(r2) in (float, type(None)) for r2 in self.r2):
+            raise InputError(f"Readouts: r2 {self.r2} are not numbers")
 
     def of(self, layer: str) -> tuple[Array, Array]:
         """Return W [K, C] and b [C] of a layer; raises LayerError for one that was not fitted."""

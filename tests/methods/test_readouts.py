@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import zlib
 from functools import cache
 from typing import Any
@@ -12,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnxplain as ox
-from onnxplain.dataset import Run
+from onnxplain.dataset import Batch, Run
 from onnxplain.errors import ConfigError, InputError, LayerError, TargetError
-from onnxplain.methods.readouts import RIDGES, Joint, solve
+from onnxplain.methods.agreement import Agreeing
+from onnxplain.methods.readouts import RIDGES, Fitting, Joint, solve
 from onnxplain.results import Readouts
 from tests import nets, tokens
 from tests.methods.readable import (
@@ -181,6 +184,40 @@ def test_saved_and_loaded_they_are_the_same(tmp_path: Any) -> None:
     found.save(tmp_path)
     loaded = Readouts.load(tmp_path)
     assert loaded == found and loaded.digest() == found.digest()
+
+
+def test_both_jobs_travel_to_other_processes() -> None:
+    """As a cluster sends them: pickled, they do the same work."""
+    found = ox.fit_readouts(model(), references())
+    x = nets.images(5)
+    batch = Batch(np.arange(5), ("",) * 5, np.arange(5) % 4, np.arange(5, dtype=np.uint32), (x,))
+    for job in (Fitting(found.layers), Agreeing(found)):
+        twin = pickle.loads(pickle.dumps(job))
+        assert json.dumps(twin.key()) == json.dumps(job.key())
+        mine, theirs = (
+            twin.map([pickle.loads(pickle.dumps(model()))], batch),
+            job.map([model()], batch),
+        )
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"r2": ("0.9", None)}, {"r2": (None,)}, {"weights": (np.ones((4, 4)), np.ones((6, 4)))}],
+)
+def test_altered_ones_are_refused(change: dict[str, Any]) -> None:
+    fields = ox.fit_readouts(model(), references()).__dict__
+    with pytest.raises(InputError, match="Readouts: "):
+        Readouts(**{**fields, **change})
+
+
+def test_ones_of_other_sizes_are_refused() -> None:
+    fields = ox.fit_readouts(model(), references(), ["features"]).__dict__
+    odd = Readouts(**{**fields, "layers": ("a1",)})
+    with pytest.raises(ConfigError, match="fitted to another model"):
+        ox.layer_predictions(model(), nets.images(1), odd)
 
 
 # --- degenerate ---------------------------------------------------------------------------------------
