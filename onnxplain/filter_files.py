@@ -28,6 +28,7 @@ from onnxplain.results.filters import (
     FilterImportance,
     LayerImportance,
     RemovalCurves,
+    spearman,
 )
 
 Array = np.ndarray[Any, Any]
@@ -96,16 +97,6 @@ def study_filters(
         groups=groups,
         curves=found_curves,
     )
-
-
-def spearman(a: Array, b: Array) -> float | None:
-    """Return Spearman's rank correlation in -1..1; None where one of the two is constant."""
-    from scipy.stats import rankdata
-
-    ranks = np.stack([rankdata(a), rankdata(b)])
-    if (ranks.std(1) == 0).any():
-        return None
-    return float(np.corrcoef(ranks)[0, 1])
 
 
 def write_study(study: FilterStudy, out: Path) -> list[Path]:

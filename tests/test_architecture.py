@@ -19,7 +19,7 @@ LAYERS = [
     {"model"},
     {"dataset"},
     {"methods"},
-    {"doctor", "explain", "decompose_files", "filter_files", "verify", "page"},
+    {"doctor", "explain", "decompose_files", "filter_files", "predictions_files", "verify", "page"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

@@ -71,12 +71,21 @@ def curves(
     if limits is not None:
         axes.set_ylim(*limits)
     if ticks is not None:
-        axes.set_xticks(
-            range(len(ticks)), list(map(_short, ticks)), fontsize=7, rotation=60, ha="right"
-        )
+        _name(axes, ticks)
     if len(lines) > 1:
         axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def bars(values: Array, title: str, x: str, y: str, ticks: Sequence[str]) -> bytes:
+    """Draw a bar for each value, named by `ticks`."""
+    figure, axes = _axes(title, (7, 4.2))
+    axes.bar(range(len(values)), values)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    _name(axes, ticks)
+    axes.grid(alpha=0.3, axis="y")
     return _png(figure)
 
 
@@ -102,6 +111,13 @@ def _axes(title: str, size: tuple[float, float]) -> tuple[Any, Any]:
     axes = figure.add_subplot()
     axes.set_title(_plain(title), fontsize=10)
     return figure, axes
+
+
+def _name(axes: Any, ticks: Sequence[str]) -> None:
+    """Name the whole numbers of the x axis."""
+    axes.set_xticks(
+        range(len(ticks)), list(map(_short, ticks)), fontsize=7, rotation=60, ha="right"
+    )
 
 
 def _short(name: str) -> str:

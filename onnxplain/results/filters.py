@@ -236,3 +236,13 @@ def cka_of(shared: Array) -> Array:
     below = own[..., :, None] * own[..., None, :]
     cka: Array = np.divide(shared, below, out=np.zeros_like(shared), where=below > 0)
     return cka
+
+
+def spearman(a: Array, b: Array) -> float | None:
+    """Return Spearman's rank correlation in -1..1; None where one of the two is constant."""
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    if (ranks.std(1) == 0).any():
+        return None
+    return float(np.corrcoef(ranks)[0, 1])
