@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from onnxplain.methods.exemplars import exemplars as exemplars
     from onnxplain.methods.gradient import gradient as gradient
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
+    from onnxplain.methods.hybrid import hybrid_view as hybrid_view
     from onnxplain.methods.importance import filter_importance as filter_importance
     from onnxplain.methods.importance import group_importance as group_importance
     from onnxplain.methods.importance import removal_curves as removal_curves
+    from onnxplain.methods.monitor import monitor as monitor
     from onnxplain.methods.predictions import layer_predictions as layer_predictions
     from onnxplain.methods.readouts import fit_readouts as fit_readouts
     from onnxplain.methods.saliency import saliency as saliency
@@ -76,10 +78,12 @@ _HOMES = {
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "group_importance": "methods.importance",
+    "hybrid_view": "methods.hybrid",
     "integrated_gradients": "methods.averaged",
     "layer_agreement": "methods.agreement",
     "layer_predictions": "methods.predictions",
     "load": "model",
+    "monitor": "methods.monitor",
     "removal_curves": "methods.importance",
     "saliency": "methods.saliency",
     "similar": "methods.similar",
