@@ -19,7 +19,16 @@ LAYERS = [
     {"model"},
     {"dataset"},
     {"methods"},
-    {"doctor", "explain", "decompose_files", "predictions_files", "verify", "page"},
+    {
+        "doctor",
+        "explain",
+        "decompose_files",
+        "filter_files",
+        "monitor_files",
+        "predictions_files",
+        "verify",
+        "page",
+    },
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

@@ -96,7 +96,7 @@ def by_count() -> None:
 
 
 def by_mode() -> None:
-    """Print how often the bundled VGG decides alike, masked or with a layer's strongest filters."""
+    """Print how often the bundled VGG decides alike when masked, or with a layer's strongest filters."""
     model = load(FILES[0])
     references, (images, _) = cifar(10_000)
     readouts = ox.fit_readouts(model, references)
