@@ -24,6 +24,7 @@ MOST_MAPS = 15
 """Heat maps on one sheet; of more layers so many are drawn, evenly spread, the last among them."""
 MOST_SECTIONS = 50
 """Images shown on the page; the files of all are written."""
+FILTERS = "strongest filters (evidence)"
 RIVALS = 3
 """Classes whose probability is plotted over the layers, the explained one among them."""
 
@@ -95,7 +96,7 @@ def predict_files(
             section=Section(
                 f"{path}: {top[0].label} {top[0].probability:.1%}",
                 tuple(notes(record)),
-                (table,),
+                _for_page(table),
                 tuple(pictures),
             ),
         )
@@ -125,7 +126,7 @@ def layer_table(r: LayerPredictions) -> Table:
     c = r.label(int(r.classes[0]))
     columns = ["layer", "predicts", "p", f"p({c})", "rank", "margin", "entropy", "agrees"]
     columns += ["held-out R2"] if r.r2 else []
-    columns += ["strongest filters (evidence)"] if r.evidence else []
+    columns += [FILTERS] if r.evidence else []
     rows: list[tuple[object, ...]] = []
     for i in range(len(r.layers)):
         f = _layer_facts(r, i)
@@ -150,6 +151,18 @@ def layer_table(r: LayerPredictions) -> Table:
         )
     )
     return Table(tuple(columns), tuple(rows), f"{c}, layer by layer")
+
+
+def _for_page(table: Table) -> tuple[Table, ...]:
+    """Return a table of layers as a page has room for it: long names cut, the filters apart."""
+    rows = [(_tail(str(name)), *cells) for name, *cells in table.rows]
+    if table.columns[-1] != FILTERS:
+        return (Table(table.columns, tuple(rows), table.caption),)
+    main = Table(table.columns[:-1], tuple(row[:-1] for row in rows), table.caption)
+    filters = tuple((row[0], row[-1]) for row in rows if row[-1] is not None)
+    return main, Table(
+        (table.columns[0], table.columns[-1]), filters, "What speaks for it or against"
+    )
 
 
 def notes(r: LayerPredictions) -> list[str]:
@@ -272,7 +285,7 @@ def agreement_section(a: LayerAgreement, pictures: Sequence[Picture]) -> Section
     return Section(
         f"Over {a.meta['data']}: {a.images} images",
         tuple(agreement_notes(a)),
-        (agreement_table(a),),
+        _for_page(agreement_table(a)),
         tuple(pictures),
     )
 
