@@ -20,7 +20,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, EPOCHS = 12_000, 8
-AFTER = (0, 1, 2, 4, 6, 8)
+AFTER = (1, 2, 4, 6, 8)
 """Epochs after which the network is exported."""
 
 
@@ -40,8 +40,8 @@ def main() -> None:
     sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(y) // cifar10.BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(sgd, 0.15, EPOCHS * steps, pct_start=0.25)
-    for epoch in range(EPOCHS + 1):
-        loss = cifar10.train_epoch(net, sgd, schedule, x, y, epoch) if epoch else float("nan")
+    for epoch in range(1, EPOCHS + 1):
+        loss = cifar10.train_epoch(net, sgd, schedule, x, y, epoch)
         if epoch in AFTER:
             path = out / f"epoch{epoch}.onnx"
             bundle.write(net.eval(), path)
