@@ -75,10 +75,10 @@ def predict_files(
 
     Per image a record (`<name>.layers.json` and .npz), a table (.csv), a picture of the layers' heat maps
     (`.layers.png`; none for a model that takes no pictures) and, with matplotlib, a plot of the
-    probability over the layers (`.trajectory.png`). Of a file of several inputs the record holds all, the
-    rest shows the first. options: of `layer_predictions`. importance: of the model's filters, to set their
-    evidence beside. An image that cannot be read is reported in its result and the others go on; an error
-    that would befall every image is raised.
+    probability over the layers (`.trajectory.png`). Of a file that holds several images the record has all,
+    the rest shows the first. options: of `layer_predictions`. importance: of the model's filters, to set
+    their evidence beside. An image that cannot be read is reported in its result and the others go on; an
+    error that would befall every image is raised.
     """
     for path, stem in zip(images, file_stems(images), strict=True):
         try:
