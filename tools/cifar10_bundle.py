@@ -16,7 +16,6 @@ import onnxruntime as ort
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from PIL import Image
-from torch import nn
 
 FLOAT, INT8 = "vgg_cifar10.onnx", "vgg_cifar10_int8.onnx"
 CALIBRATION = 500  # training images that set the ranges of the int8 activations
@@ -58,11 +57,11 @@ PHOTOS: dict[str, dict[str, Any]] = {
 
 
 def export(checkpoint: Path, models: Path) -> None:
-    """Write the float32 network."""
+    """Write the trained float32 network."""
     write(cifar10.trained(checkpoint), models / FLOAT)
 
 
-def write(net: nn.Sequential, path: Path) -> None:
+def write(net: torch.nn.Module, path: Path) -> None:
     """Export a network in eval mode; BatchNormalization is folded into the convolutions."""
     torch.onnx.export(
         net,

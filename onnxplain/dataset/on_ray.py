@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from onnxplain.dataset.job import Job
 from onnxplain.dataset.worker import Done, Piece, Skipped, work
@@ -32,6 +35,7 @@ class Actor:
     def __init__(self, models: Sequence[Model], threads: int | None) -> None:
         """Take the models from the object store."""
         self._models = models
+        threadpool_limits(1, "blas")
         if threads is not None:
             for model in models:
                 model.executor.threads = threads  # no session has been made yet
@@ -101,39 +105,44 @@ def run(
 
     Raises ConfigError (no Ray, or no cluster there), WorkerError (workers die of a piece again and again).
     """
-    ray, ours = _connect(address)
+    ray = _connect(address)
+    crew = _Crew(ray, models, job, workers)
+    waiting: deque[_Task] = deque()
     try:
-        crew = _Crew(ray, models, job, workers)
-        waiting: deque[_Task] = deque()
-        try:
-            for piece in pieces:
-                waiting.append(crew.give(_packed(piece), waiting))
-                if len(waiting) >= 2 * crew.count:
-                    yield _result(ray, crew, waiting)
-            while waiting:
+        for piece in pieces:
+            waiting.append(crew.give(_packed(piece), waiting))
+            if len(waiting) >= 2 * crew.count:
                 yield _result(ray, crew, waiting)
-        finally:
-            crew.dismiss()
+        while waiting:
+            yield _result(ray, crew, waiting)
     finally:
-        if ours:
-            ray.shutdown()
+        crew.dismiss()
 
 
-def _connect(address: str | None) -> tuple[Any, bool]:
-    """Return Ray, connected, and whether this call connected it."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+def import_ray() -> Any:
+    """Return the ray module; raises ConfigError where it is not installed."""
+    if (
+        "ray" not in sys.modules
+    ):  # it reads these when it is imported, and mixes up what comes later
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
         raise ConfigError("engine 'ray' needs Ray: pip install 'onnxplain[ray]'") from error
+    return ray
+
+
+def _connect(address: str | None) -> Any:
+    """Return Ray, connected: once for all passes, until the process ends."""
+    ray = import_ray()
     if ray.is_initialized():
-        return ray, False
+        return ray
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises a family of types, gRPC's among them
         raise ConfigError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    return ray, True
+    return ray
 
 
 def _packed(piece: Piece) -> Piece:

@@ -2,6 +2,7 @@
 
 from onnxplain.results.comparison import Comparison
 from onnxplain.results.maps import bilinear, minmax
+from onnxplain.results.predictions import LayerAgreement, LayerPredictions, Readouts
 from onnxplain.results.record import Record, axes
 from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
 
@@ -10,8 +11,11 @@ __all__ = [
     "Cam",
     "Comparison",
     "Explanation",
+    "LayerAgreement",
+    "LayerPredictions",
     "Prediction",
     "Ranked",
+    "Readouts",
     "Record",
     "Saliency",
     "axes",
