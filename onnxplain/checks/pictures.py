@@ -17,7 +17,7 @@ from onnxplain.model import Model
 from onnxplain.preprocess import picture
 from onnxplain.render import figure
 
-DRAWN = 3
+DRAWN = {"failed": 3, "passed": 1}
 """Images of a check that are drawn; more are listed."""
 
 
@@ -43,7 +43,7 @@ def draw_worst(
     for result, setting in zip(results, settings, strict=True):
         worst = [
             replace(bad, png=_png(setting, found, bad))
-            if i < DRAWN and (found := seen(bad.number)) is not None
+            if i < DRAWN[result.status] and (found := seen(bad.number)) is not None
             else bad
             for i, bad in enumerate(result.worst)
         ]
@@ -73,7 +73,8 @@ def look_at_all(view: View) -> None:
 def drawn(view: View, title: str, called: Mapping[str, str] | None = None) -> bytes:
     """Return a PNG of the first image and of the maps that were looked at; `called`: roles in words."""
     panels = []
-    for what, maps in view.shown.items():
+    ordered = sorted(view.shown.items(), key=lambda shown: not shown[0].startswith(REFERENCE))
+    for what, maps in ordered:
         role, _, method = what.partition(": ")
         panels.append(
             (f"{(called or {}).get(role, role)}: {method}", _subtitle(view, role), maps[0])
