@@ -90,7 +90,8 @@ def test_invariants(rows: np.ndarray, seed: int) -> None:
     assert (deviation[dead] == 0).all()
     # CKA: 1 with itself, the same after a rotation; 0 where nothing varies
     turned = rows @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    both = Moments.of(np.concatenate([rows, turned], 1)).comoment
+    r, deviation = pearson(Moments.of(np.concatenate([rows, turned], 1)))
+    both = r * np.outer(deviation, deviation)
     shared = np.array(
         [
             [(both[a, b] ** 2).sum() for b in (slice(4), slice(4, 8))]
