@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from onnxplain.version import __version__
 
 if TYPE_CHECKING:
+    from onnxplain.embed import Exported as Exported
+    from onnxplain.embed import export as export
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "Exported": "embed",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
@@ -55,6 +58,7 @@ _HOMES = {
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "exemplars": "methods.exemplars",
+    "export": "embed",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "integrated_gradients": "methods.averaged",

@@ -88,7 +88,7 @@ class Model:
         labels: Sequence[str] | None,
     ) -> None:
         """Canonicalise the file; use `load`."""
-        self.name, self.path, self.sha256 = file.name, file.path, file.sha256
+        self.file, self.name, self.path, self.sha256 = file, file.name, file.path, file.sha256
         self.executor = executor
         self._imported = import_graph(file.proto, file.weights)
         self._given = preprocess or find(file.path, file.metadata)

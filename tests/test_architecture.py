@@ -19,6 +19,7 @@ LAYERS = [
     {"model"},
     {"methods"},
     {"doctor", "explain", "decompose_files", "verify", "page"},
+    {"embed"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

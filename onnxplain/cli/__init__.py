@@ -2,6 +2,7 @@
 
 from onnxplain.cli import decompose as decompose  # registers its command
 from onnxplain.cli import diff as diff  # registers its command
+from onnxplain.cli import export as export  # registers its command
 from onnxplain.cli import serve as serve  # registers its command
 from onnxplain.cli.app import main
 

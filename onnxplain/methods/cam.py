@@ -21,7 +21,7 @@ from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
 from onnxplain.methods.maps import Found, channels_first, in_picture
 from onnxplain.methods.weighing import Formula
 from onnxplain.model import Model
-from onnxplain.program import Linearized
+from onnxplain.program import Linearized, Program
 from onnxplain.results import Cam
 from onnxplain.target import Seeds, scores
 
@@ -97,12 +97,12 @@ def cam(
         raise ConfigError(f"cam kind {kind!r} is unknown: choose {', '.join(CAMS)}")
     row = CAMS[kind]
     job = start(model, x, target)
-    chosen = _mapped(job, layer, grid)
+    chosen = mapped_layer(job.model, job.output, layer, grid)
     if row.cut:
         cut_layer(job.model, chosen, kind)
     rules = row.rules
     if rules.needs_reference:
-        _reference_zeros(job, chosen, rules)
+        reference_zeros(job.model, job.program(chosen.name, rules), chosen)
     checked = perturb.check_options(kind, options)
     maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
     for linearized, seeds in job.linearize(chosen.name, rules):
@@ -119,7 +119,7 @@ def cam(
         weights=concat(weights),
         kind=kind,
         layer=chosen.name,
-        size=_input_size(job.model),
+        size=input_size(job.model),
         classes=found.classes,
         scores=found.scores,
         meta=job.meta(
@@ -136,9 +136,11 @@ def cam(
     )
 
 
-def _mapped(job: Job, layer: Layer | str | None, grid: tuple[int, int] | None) -> Layer:
+def mapped_layer(
+    model: Model, output: str, layer: Layer | str | None, grid: tuple[int, int] | None
+) -> Layer:
     """Return the layer to map; raises LayerError where its positions do not lie in the picture."""
-    chosen = job.model.layer(layer)
+    chosen = model.layer(layer)
     if grid is not None:
         chosen = chosen.with_grid(grid)
     if not chosen.has_map:
@@ -149,7 +151,7 @@ def _mapped(job: Job, layer: Layer | str | None, grid: tuple[int, int] | None) -
         raise LayerError(
             f"layer {chosen.name!r} of shape {chosen.shape} is not a feature map{way_out}"
         )
-    if not chosen.patches_count and job.output == job.model.graph.logit.tensor:
+    if not chosen.patches_count and output == model.graph.logit.tensor:
         raise LayerError(
             f"layer {chosen.name!r} is read at the class token alone, its patches have no path to the logit: "
             "choose an earlier layer"
@@ -205,15 +207,15 @@ def _missing(
     return [float(value) for value in lost]
 
 
-def _reference_zeros(job: Job, layer: Layer, rules: RuleTable) -> None:
+def reference_zeros(model: Model, program: Program, layer: Layer) -> None:
     """Run the head on zero activations once; the program keeps the result (weights alone decide it)."""
-    program = job.program(layer.name, rules)
     if not program.has_reference:
         shape = (1, *(int(s or 0) for s in layer.shape))
-        program.set_reference({layer.name: np.zeros(shape, job.model.dtype_of(layer.name))})
+        program.set_reference({layer.name: np.zeros(shape, model.dtype_of(layer.name))})
 
 
-def _input_size(model: Model) -> tuple[int, int]:
+def input_size(model: Model) -> tuple[int, int]:
+    """Return height and width of the pictures; raises LayerError where the input is none."""
     source = model.graph.source
     if source.axes is None:
         raise LayerError(
