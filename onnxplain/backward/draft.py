@@ -69,14 +69,15 @@ class Draft:
         return signals[wrt]
 
     def write_into(
-        self, model: onnx.ModelProto, leave: str | None, prefix: str, one_size: bool
+        self, model: onnx.ModelProto, leaves: Iterable[str], prefix: str, one_size: bool
     ) -> None:
         """Write what the outputs need into the model of the file, once; names begin with `prefix`.
 
-        leave: the tensor at which the new nodes leave the file's own, None for its inputs. one_size: as for
+        leaves: tensors that are taken from the file's own nodes, beside its inputs. one_size: as for
         `host.graft`.
         """
-        starts = [] if leave is None else host.frontier(self._graph, model, leave)
+        found = [host.frontier(self._graph, model, name) for name in leaves]
+        starts = [tensor for part in found for tensor in part]
         stop = {t.name for t in (*starts, *self._graph.inputs)}
         written = [*self._graph.nodes, *self.op.nodes]
         nodes = needed(written, [t.name for t in self.outputs.values()], stop=stop)

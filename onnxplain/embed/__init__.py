@@ -1,8 +1,9 @@
 """Write an explanation into the model file: one standard ONNX model that answers and says why.
 
 The original outputs are computed by the file's own nodes and keep every bit, which is measured before
-anything is written. New nodes leave the file's own at the explained layer, or, where onnxruntime would then
-compute the outputs with other kernels, at the inputs; the forward pass is then paid for twice.
+anything is written. New nodes read the explained layer and the predicted scores off the file's own, or,
+where onnxruntime would then compute the outputs with other kernels, the inputs alone; the forward pass is
+then paid for twice.
 
 - question: what is asked of which tensor, everything checked
 - nodes: the question as nodes; operators: targets, maps and heat maps
@@ -84,9 +85,9 @@ def export(
     if model.path is not None and path.resolve() == model.path.resolve():
         raise ConfigError(f"{path}: is the model itself; name another file")
     trial, problem = Trial(model), ""
-    for leave in [None] if question.layer is None else [question.layer.name, None]:
+    for leaves in question.ways:
         explained, written = host.restore(model.file), draft(question)
-        written.write_into(explained, leave, f"{prefix}explanation/", question.one_size)
+        written.write_into(explained, leaves, f"{prefix}explanation/", question.one_size)
         meta = _meta(
             question, list(written.outputs), [t.name for t in written.inputs], written.notes
         )
@@ -95,9 +96,8 @@ def export(
         problem = trial.problem(data, written.inputs)
         if not problem:
             atomic_write(path, partial(_write, data))
-            return Exported(
-                path, tuple(meta["inputs"]), tuple(meta["outputs"]), leave is not None, meta
-            )
+            shares = question.layer is not None and question.layer.name in leaves
+            return Exported(path, tuple(meta["inputs"]), tuple(meta["outputs"]), shares, meta)
     raise ModelError(f"{model.name}: {problem}")
 
 

@@ -77,6 +77,18 @@ class Question:
         classifies = self.output == logit.tensor and self.model.classes is not None
         return logit.predicted if classifies else self.output
 
+    @property
+    def ways(self) -> list[list[str]]:
+        """What to read off the file's own nodes beside its inputs, best first.
+
+        The predicted scores, so that what is explained is what the file answers even where scores nearly
+        tie and kernels round differently; and the layer, so that the forward pass runs once.
+        """
+        layer = [] if self.layer is None else [self.layer.name]
+        scores = [] if self.predicted is None else [self.predicted]
+        ways = [[*layer, *scores], scores, layer, []]
+        return [way for i, way in enumerate(ways) if way not in ways[:i]]
+
 
 def ask(
     model: Model,
@@ -118,8 +130,8 @@ def _layer(
 ) -> Layer | None:
     """Return the layer asked about, None for the input."""
     if key in MAPS:
-        input_size(model)  # raises where the input is no picture
         chosen = mapped_layer(model, output, layer, grid)
+        input_size(model)  # raises where the input is no picture
         if CAMS[key].cut:
             cut_layer(model, chosen, key)
         return chosen
