@@ -30,7 +30,7 @@ def export(
         str,
         typer.Option(
             help="top1 (found in the file), input (class numbers given with the images), or what stays the "
-            "same: class number or label, A-B, A-mean, output[i,j]."
+            "same: class number or label, A-B, A-mean, an element of an output (docs/targets.md)."
         ),
     ] = "top1",
     backward: Annotated[

@@ -129,8 +129,8 @@ def show_exported(written: Exported) -> None:
         print(f"  new inputs: {', '.join(written.inputs)}")
     for note in meta["inexact"]:
         print(f"  not exact: {note}")
-    twice = "is shared" if written.shares_forward else "runs twice"
-    print(f"  original outputs: every bit as before; the forward pass {twice}")
+    passes = "once" if written.shares_forward else "twice"
+    print(f"  original outputs: every bit as before; the forward pass runs {passes}")
 
 
 def show_verification(measured: Verification | None) -> None:

@@ -132,3 +132,24 @@ def test_mobilenet_in_batches_and_with_every_map(shared: Path, tmp_path: Path) -
     ):
         written = check(model, {"input": x}, method, tmp_path / "e.onnx", 1e-5)
         assert written.shares_forward
+
+
+@pytest.mark.parametrize(
+    ("layer", "shared_forward"), [("Conv", False), ("BatchNormalization", True), ("Relu", True)]
+)
+def test_a_layer_that_onnxruntime_fuses_away(
+    layer: str, shared_forward: bool, shared: Path, tmp_path: Path
+) -> None:
+    """Conv and BatchNormalization are one kernel, unless someone reads between them: then run it twice."""
+    model = load("cifar10/resnet32_bn_unfused.onnx", shared)
+    chosen = next(x for x in model.layers if x.op == layer and x.cut)
+    written = ox.export(model, "grad_cam", tmp_path / "e.onnx", layer=chosen)
+    assert written.shares_forward == shared_forward
+    x = model.read(samples("cifar10", shared, 3)[0])
+    found = run_in_parts(tmp_path / "e.onnx", {"input": x})
+    assert_same_bits(
+        found,
+        run_in_parts(REAL_MODELS["cifar10/resnet32_bn_unfused.onnx"].path(shared), {"input": x}),
+    )
+    expected = ox.cam(model, x, kind="grad_cam", layer=chosen).values
+    assert np.linalg.norm(found["explanation"] - expected) < 1e-3 * np.linalg.norm(expected)
