@@ -130,7 +130,7 @@ def _restore_declarations(source: onnx.ModelProto, model: onnx.ModelProto) -> No
     del model.graph.value_info[:]
     model.graph.value_info.extend(v for v in source.graph.value_info if v.name in computed)
     if source.ir_version >= _WEIGHTS_ARE_INPUTS:
-        small = {t.name for t in source.graph.initializer}
+        small = {t.name for t in model.graph.initializer}
         model.graph.input.extend(i for i in source.graph.input if i.name in small)
 
 
