@@ -24,6 +24,10 @@ class UnsupportedOpError(ModelError):
         short = node if len(node) <= 80 else f"{node[:60]}...{node[-17:]}"
         super().__init__(f"{op} (node {short!r}) cannot be explained through: {reason}")
 
+    def __reduce__(self) -> tuple[type[UnsupportedOpError], tuple[str, str, str]]:
+        """Travel between processes by the three facts."""
+        return type(self), (self.op, self.node, self.reason)
+
 
 class LayerError(OnnxplainError):
     """The layer is unknown, or unfit for the method asked of it."""
@@ -43,3 +47,7 @@ class ConfigError(OnnxplainError):
 
 class OutputError(OnnxplainError):
     """A result could not be written; nothing half-written is left behind."""
+
+
+class WorkerError(OnnxplainError):
+    """Workers of a pass over data die of the same piece of work again and again."""

@@ -49,7 +49,8 @@ class Executor:
             raise ConfigError(f"device {device!r} is unknown: choose auto, cpu or cuda")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ConfigError(f"threads must be a whole number from 1 on, got {threads!r}")
-        self.threads = threads
+        self.device: Device = device
+        self.threads, self.tf32 = threads, tf32
         self._wanted = _available(device, tf32)
 
     def session(self, model: Part | bytes | str, optimize: bool = True) -> Session:

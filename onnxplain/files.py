@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,10 +40,14 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` with `atomic_write`."""
+    atomic_write(path, lambda file: file.write(data))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 with `atomic_write`."""
-    data = text.encode()
-    atomic_write(path, lambda file: file.write(data))
+    write_bytes(path, text.encode())
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -77,6 +84,45 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
                 return {name: np.asarray(arrays[name]) for name in arrays.files}
         except Exception as error:  # zipfile, zlib and NumPy raise anything on hostile bytes
             raise ValueError(f"not a sound .npz file: {error}") from error
+
+
+def map_npz(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Map all arrays of a .npz file: what is looked at is read, the rest stays on disk.
+
+    A compressed array is unpacked once, into a temporary file without a name.
+
+    Raises:
+        OSError, ValueError: as for `read_npz`.
+    """
+    found = {}
+    with Path(path).open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for entry in archive.infolist():
+                    found[entry.filename.removesuffix(".npy")] = _mapped(archive, entry)
+        except Exception as error:  # as above
+            raise ValueError(f"not a sound .npz file: {error}") from error
+    return found
+
+
+def _mapped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
+    if entry.file_size > MAX_UNPACKED:
+        raise ValueError(f"{entry.filename} unpacks to {entry.file_size} bytes")
+    with archive.open(entry) as member:
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(member)]
+        shape, by_column, dtype = read_header(member)
+        if dtype.hasobject:
+            raise ValueError(f"{entry.filename} holds pickled objects")
+        with tempfile.TemporaryFile() as unpacked:
+            shutil.copyfileobj(member, unpacked)
+            if unpacked.tell() != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{entry.filename} is not as long as it says")
+            if not unpacked.tell():
+                return np.empty(shape, dtype)
+            return np.memmap(unpacked, dtype, "r", 0, shape, "F" if by_column else "C")
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxplain.ablation import Ablation
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.split import Pair
 from onnxplain.errors import ConfigError, LayerError, TargetError
@@ -74,6 +75,16 @@ def load(
         return Model(file, Executor(device, threads, tf32), given, labels)
 
 
+def _arrived(
+    file: ModelFile,
+    asked: tuple[Device, int | None, bool],
+    preprocess: Preprocess,
+    labels: tuple[str, ...] | None,
+) -> Model:
+    """Make a model of what `Model.__reduce__` sent."""
+    return Model(file, Executor(*asked), preprocess, labels)
+
+
 class Model:
     """A loaded model: its layers, its predictions, and the programs that explain it.
 
@@ -104,6 +115,12 @@ class Model:
         self._lock = threading.RLock()
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
+        self._ablations: dict[tuple[str, str], Ablation] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as the file and the settings; programs and sessions are made anew."""
+        asked = (self.executor.device, self.executor.threads, self.executor.tf32)
+        return _arrived, (self.file, asked, self.preprocess, self.labels)
 
     # --- what the file holds ----------------------------------------------------------------------
     @property
@@ -240,6 +257,17 @@ class Model:
                 pair = Pair(self.graph.nodes, key[0], key[1], rules)
                 self._programs[key] = Program(pair, self.executor)
             return self._programs[key]
+
+    def ablation(self, layer: Layer, output: str | None = None) -> Ablation:
+        """Return the (cached) rest of the network from a layer on, to run without some channels.
+
+        output: a tensor, None for the logit. Raises LayerError: the layer is no cut, or has no channels.
+        """
+        key = (layer.name, output or self.graph.logit.tensor)
+        with self._lock:
+            if key not in self._ablations:
+                self._ablations[key] = Ablation(self.graph, layer, key[1], self.executor)
+            return self._ablations[key]
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""

@@ -10,11 +10,11 @@ import onnx_graphsurgeon as gs
 
 from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
-from onnxplain.errors import LayerError, ModelError
+from onnxplain.errors import ModelError
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import Part, export
 from onnxplain.graph.fold import RANDOM
-from onnxplain.graph.paths import find_path, needed, reads
+from onnxplain.graph.paths import check_cut, find_path, needed, read_beside, reads
 from onnxplain.graph.shapes import at_count
 
 REFERENCE = "@reference"
@@ -116,21 +116,10 @@ class Pair:
     @cached_property
     def beside(self) -> tuple[str, ...]:
         """Names of the model inputs that the layers wrt -> outputs read beside wrt."""
-        tail = needed(self._graph.nodes, self.outputs, stop=self.wrt)
-        read = {x.name for node in tail for x in reads(node)} - set(self.wrt)
-        return tuple(t.name for t in self._graph.inputs if t.name in read)
+        return read_beside(self._graph, self.wrt, self.outputs)
 
     def _from_wrt(self, results: list[gs.Tensor]) -> Part:
-        above = needed(self._graph.nodes, self.wrt)
-        feeding = {x.name for node in above for x in reads(node)} | set(self.wrt)
-        tail = needed(self._graph.nodes, self.outputs, stop=self.wrt)
-        # Reading an input's shape alone (to count the images) is no path around the layer.
-        read = {x.name for n in tail if n.op not in ("Shape", "Size") for x in reads(n)}
-        if feeding & set(self.beside) & read:
-            raise LayerError(
-                f"layer {', '.join(self.wrt)!r} is not a cut: other paths from the input reach the "
-                "output beside it; choose a layer that `onnxplain inspect` marks as a cut"
-            )
+        check_cut(self._graph, self.wrt, self.outputs)
         nodes = [*self._graph.nodes, *self._once]
         nodes = needed(nodes, [t.name for t in results], stop=self.wrt)
         # A start that its own producer would overwrite must lose that producer.

@@ -10,7 +10,13 @@ import onnx_graphsurgeon as gs
 
 from onnxplain.errors import ModelError
 from onnxplain.graph.canonical import InputShapes, canonicalize
-from onnxplain.graph.layers import Layer, choose_default, choose_levels, find_layers
+from onnxplain.graph.layers import (
+    Layer,
+    choose_default,
+    choose_features,
+    choose_levels,
+    find_layers,
+)
 from onnxplain.graph.logit import Logit, find_logits
 from onnxplain.graph.receptive import ReceptiveFields
 
@@ -61,6 +67,11 @@ class Graph:
     def levels(self) -> tuple[Layer, ...]:
         """The layers to decompose a decision over by default, from top to bottom."""
         return choose_levels(self.nodes, self.layers, self.logit.tensor)
+
+    @cached_property
+    def features(self) -> tuple[Layer, ...]:
+        """The layers that hold features, one for each depth, from input to output."""
+        return choose_features(self.nodes, self.layers, self.logit.tensor)
 
     def receptive_fields(self, layer: Layer) -> ReceptiveFields | None:
         """Return what the positions of a layer see of the picture; None where the input is none."""

@@ -18,8 +18,8 @@ from onnxplain.graph.paths import differentiable_edges, find_path
 
 _NOT_FEATURES = {
     "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Transpose",
-    "Pad", "Resize", "Cast", "Slice", "Split", "Reshape", "Expand", "Tile", "Dropout", "Identity", "Gather",
-    "Squeeze", "Unsqueeze", "ReduceMean", "ReduceMax", "ReduceSum",
+    "Pad", "Resize", "Cast", "Slice", "Split", "Reshape", "Flatten", "Expand", "Tile", "Dropout",
+    "Identity", "Gather", "Squeeze", "Unsqueeze", "ReduceMean", "ReduceMax", "ReduceSum",
 }  # fmt: skip
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
@@ -58,9 +58,16 @@ class Layer:
         return (h, w) if h is not None and w is not None else None
 
     @property
+    def channel_axis(self) -> int | None:
+        """The axis of the channels in a batch [N, *shape]; the elements of a vector are channels too."""
+        if self.axes is not None:
+            return self.axes.index("C")
+        return 1 if len(self.shape) == 1 else None
+
+    @property
     def channels(self) -> int | None:
-        """Number of channels of a feature map."""
-        return None if self.axes is None else self.shape[self.axes.index("C") - 1]
+        """Number of channels of a feature map, of tokens or of a vector."""
+        return None if self.channel_axis is None else self.shape[self.channel_axis - 1]
 
     @property
     def has_map(self) -> bool:
@@ -181,20 +188,46 @@ def choose_levels(graph: gs.Graph, layers: Sequence[Layer], logit: str) -> tuple
     return tuple(reversed(found))
 
 
+def choose_features(graph: gs.Graph, layers: Sequence[Layer], logit: str) -> tuple[Layer, ...]:
+    """Return the layers that hold features at each depth, from input to output: maps, tokens and vectors.
+
+    Of the cuts between one weighted op and the next the last that holds features, as `choose_default`
+    means it: behind the activation, before the pooling.
+    """
+    depth = _weighted_ops_before(graph.nodes)
+    found: dict[int, Layer] = {}
+    for layer, unfit in _feature_cuts(graph, layers, logit, vectors=True):
+        if unfit is None:
+            found[depth[layer.name]] = layer
+    return tuple(found.values())
+
+
+def _weighted_ops_before(nodes: Sequence[gs.Node]) -> dict[str, int]:
+    """Return the number of weighted ops on the longest way to each tensor."""
+    depth: dict[str, int] = {}
+    for node in nodes:
+        before = max((depth.get(x.name, 0) for x in node.inputs), default=0)
+        depth |= {y.name: before + (node.op in _WEIGHTED) for y in node.outputs}
+    return depth
+
+
 def _scale(layer: Layer) -> float:
     h, w = layer.size or (1, 1)
     return float(np.sqrt(h * w))
 
 
 def _feature_cuts(
-    graph: gs.Graph, layers: Sequence[Layer], logit: str
+    graph: gs.Graph, layers: Sequence[Layer], logit: str, vectors: bool = False
 ) -> list[tuple[Layer, str | None]]:
-    """Return the cuts with a map in order, each with the reason why it holds no features, if so."""
+    """Return the cuts with a map in order, each with the reason why it holds no features, if so.
+
+    `vectors`: also the cuts that hold a vector per image.
+    """
     producers = {y.name: n for n in graph.nodes for y in n.outputs}
     before_weights = _tensors_before_weights(graph.nodes, logit)
     found: list[tuple[Layer, str | None]] = []
     for layer in layers:
-        if not (layer.cut and layer.has_map):
+        if not (layer.cut and (layer.has_map or (vectors and len(layer.shape) == 1))):
             continue
         made_by = _maker(producers, layer.name)
         if made_by in _NOT_FEATURES:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import onnx_graphsurgeon as gs
 
-from onnxplain.errors import UnsupportedOpError
+from onnxplain.errors import LayerError, UnsupportedOpError
 
 # The output depends on the input's shape only, or is piecewise constant and merely selects: no signal.
 WITHOUT_SIGNAL = {
@@ -85,3 +85,23 @@ def needed(
             kept.append(node)
             wanted.update(x.name for x in reads(node) if x.name not in given)
     return kept[::-1]
+
+
+def read_beside(graph: gs.Graph, layers: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the model inputs that `outputs` read beside `layers`."""
+    tail = needed(graph.nodes, outputs, stop=layers)
+    read = {x.name for node in tail for x in reads(node)} - set(layers)
+    return tuple(t.name for t in graph.inputs if t.name in read)
+
+
+def check_cut(graph: gs.Graph, layers: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raise LayerError where inputs that `layers` come from reach `outputs` beside them too."""
+    feeding = {x.name for node in needed(graph.nodes, layers) for x in reads(node)} | set(layers)
+    tail = needed(graph.nodes, outputs, stop=layers)
+    # Reading an input's shape alone (to count the images) is no path around the layer.
+    read = {x.name for node in tail if node.op not in ("Shape", "Size") for x in reads(node)}
+    if feeding & set(read_beside(graph, layers, outputs)) & read:
+        raise LayerError(
+            f"layer {', '.join(layers)!r} is not a cut: other paths from the input reach the output beside "
+            "it; choose a layer that `onnxplain inspect` marks as a cut"
+        )

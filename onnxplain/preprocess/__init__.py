@@ -8,7 +8,7 @@
 """
 
 from onnxplain.preprocess.arrays import check_array
-from onnxplain.preprocess.images import open_image, seen_box
+from onnxplain.preprocess.images import decoded, from_array, open_image, seen_box
 from onnxplain.preprocess.pixels import (
     Source,
     decode,
@@ -31,10 +31,12 @@ __all__ = [
     "as_preprocess",
     "check_array",
     "decode",
+    "decoded",
     "displayed",
     "encode",
     "find",
     "find_labels",
+    "from_array",
     "guess",
     "open_image",
     "picture",
