@@ -17,6 +17,8 @@ from onnxplain.version import __version__
 
 if TYPE_CHECKING:
     from onnxplain.dataset import Run as Run
+    from onnxplain.embed import Exported as Exported
+    from onnxplain.embed import export as export
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "Exported": "embed",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
@@ -72,6 +75,7 @@ _HOMES = {
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "exemplars": "methods.exemplars",
+    "export": "embed",
     "feature_correlation": "methods.correlation",
     "filter_importance": "methods.importance",
     "fit_readouts": "methods.readouts",
