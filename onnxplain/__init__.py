@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from onnxplain.checks import check as check
     from onnxplain.checks import compare as compare
     from onnxplain.dataset import Run as Run
+    from onnxplain.embed import Exported as Exported
+    from onnxplain.embed import export as export
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
@@ -60,6 +62,7 @@ _HOMES = {
     "Attribution": "results",
     "Cam": "results",
     "Comparison": "results",
+    "Exported": "embed",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
@@ -80,6 +83,7 @@ _HOMES = {
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "exemplars": "methods.exemplars",
+    "export": "embed",
     "feature_correlation": "methods.correlation",
     "filter_importance": "methods.importance",
     "fit_readouts": "methods.readouts",

@@ -100,8 +100,8 @@ class Model:
         labels: Sequence[str] | None,
     ) -> None:
         """Canonicalise the file; use `load`."""
-        self.name, self.path, self.sha256 = file.name, file.path, file.sha256
-        self.executor, self._file = executor, file
+        self.file, self.name, self.path, self.sha256 = file, file.name, file.path, file.sha256
+        self.executor = executor
         self._imported = import_graph(file.proto, file.weights)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
@@ -121,7 +121,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
         asked = (self.executor.device, self.executor.threads, self.executor.tf32)
-        return _arrived, (self._file, asked, self.preprocess, self.labels)
+        return _arrived, (self.file, asked, self.preprocess, self.labels)
 
     # --- what the file holds ----------------------------------------------------------------------
     @property

@@ -32,6 +32,7 @@ LAYERS = [
     },
     {"checks"},
     {"pytest_plugin"},
+    {"embed"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

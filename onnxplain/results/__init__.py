@@ -1,7 +1,7 @@
 """What the methods return: frozen records that can be saved, loaded and compared."""
 
 from onnxplain.results.comparison import Comparison
-from onnxplain.results.maps import bilinear, minmax
+from onnxplain.results.maps import bilinear, interpolation, minmax
 from onnxplain.results.predictions import LayerAgreement, LayerPredictions, Readouts
 from onnxplain.results.record import Record, axes
 from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
@@ -20,5 +20,6 @@ __all__ = [
     "Saliency",
     "axes",
     "bilinear",
+    "interpolation",
     "minmax",
 ]
