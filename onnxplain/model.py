@@ -117,6 +117,7 @@ class Model:
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
         self._ablations: dict[tuple[str, str], Ablation] = {}
+        self._shuffled: dict[tuple[float, int], Model] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
@@ -270,6 +271,21 @@ class Model:
                 self._ablations[key] = Ablation(self.graph, layer, key[1], self.executor)
             return self._ablations[key]
 
+    def shuffled(self, share: float = 1.0, seed: int = 0) -> Model:
+        """Return a (cached) copy whose weights are permuted within each tensor: it knows nothing any more.
+
+        share: of its layers with weights, counted from the output. Raises ConfigError outside 0..1.
+        """
+        if not 0 <= share <= 1:
+            raise ConfigError(f"the share of layers to shuffle must be within 0..1, got {share!r}")
+        with self._lock:
+            key = (float(share), seed)
+            if key not in self._shuffled:
+                file = shuffled(self.file, *key)
+                twin = Model(file, self.executor, self.preprocess, self.labels)
+                self._shuffled[key] = twin
+            return self._shuffled[key]
+
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""
         import onnx
@@ -289,11 +305,6 @@ class Model:
             },
             **more,
         }
-
-    def untrained(self, seed: int = 0) -> Model:
-        """Return this model with shuffled weights: an explanation that does not change says nothing."""
-        asked = (self.executor.device, self.executor.threads, self.executor.tf32)
-        return _arrived(shuffled(self._file, seed), asked, self.preprocess, self.labels)
 
     # --- inside -----------------------------------------------------------------------------------
     def _session(self, names: tuple[str, ...]) -> Session:

@@ -87,7 +87,8 @@ def open_annotations(path: Path) -> Annotations:
 
     A folder of masks, pictures of the same name (the suffix aside) whose bright pixels are the object. Or a
     .json file: {"cat.jpg": [[left, top, right, bottom], ...]} in shares of width and height, or
-    {"box": [...], "label": "cat"} in place of a box; or COCO's ("images", "annotations", "categories").
+    {"box": [...], "label": "cat"} in place of a box; {"cat.jpg": {"size": [width, height], "boxes": ...}} in
+    pixels; or COCO's ("images", "annotations", "categories").
 
     Raises InputError: missing, damaged, or empty.
     """
@@ -115,7 +116,16 @@ def open_annotations(path: Path) -> Annotations:
 
 
 def _plain(document: Mapping[str, Any]) -> dict[str, Annotated]:
-    return {name: Annotated(tuple(map(_box, boxes))) for name, boxes in document.items()}
+    return {name: _annotated(entry) for name, entry in document.items()}
+
+
+def _annotated(entry: Any) -> Annotated:
+    """Read boxes in shares of the picture, or in pixels with its size."""
+    if not isinstance(entry, dict):
+        return Annotated(tuple(map(_box, entry)))
+    width, height = (int(n) for n in entry["size"])
+    boxes = [[a / width, b / height, c / width, d / height] for a, b, c, d in entry["boxes"]]
+    return Annotated(tuple(map(_box, boxes)), size=(width, height))
 
 
 def _box(entry: Any) -> Box:

@@ -95,7 +95,7 @@ def _subject(plan: Plan) -> Subject:
             at = plan.where("reference")
             raise ConfigError(f"{at}: reference: has {other} classes, the model {found}")
     if plan.needs(UNTRAINED):
-        models[UNTRAINED] = models[MODEL].untrained()
+        models[UNTRAINED] = models[MODEL].shuffled()
     source = _located(plan, "data", lambda d: open_data(d, models[MODEL].spec.is_picture))
     if not len(source):
         raise ConfigError(f"{plan.where('data')}: data: {source.name} is empty")

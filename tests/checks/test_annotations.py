@@ -48,7 +48,10 @@ COCO = {
 PLAIN = {"cat.png": [[15 / 40, 5 / 20, 25 / 40, 15 / 20]]}
 
 
-@pytest.mark.parametrize("document", [PLAIN, COCO], ids=["plain", "coco"])
+PIXELS = {"cat.png": {"size": [40, 20], "boxes": [[15, 5, 25, 15]]}}
+
+
+@pytest.mark.parametrize("document", [PLAIN, PIXELS, COCO], ids=["plain", "pixels", "coco"])
 @pytest.mark.parametrize("make", [glass, cropping])
 def test_a_box_is_where_the_model_sees_the_object(document, make, tmp_path: Path) -> None:
     model, path = make(), photo(tmp_path)

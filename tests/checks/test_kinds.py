@@ -50,7 +50,7 @@ def int8() -> ox.Model:
 
 @cache
 def random() -> ox.Model:
-    return vgg().untrained()
+    return vgg().shuffled()
 
 
 def noisy(count: int = 1) -> np.ndarray:

@@ -23,7 +23,7 @@ def tensors(file: ModelFile) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", FILES)
 def test_weights_move_and_all_else_stays(name: str) -> None:
     file = read_model(model_path(name))
-    before, after = tensors(file), tensors(shuffled(file))
+    before, after = tensors(file), tensors(shuffled(file, 1.0, 0))
     assert before.keys() == after.keys()
     moved = {k for k in before if not np.array_equal(before[k], after[k])}
     assert moved == {k for k, v in before.items() if v.ndim > 1}
@@ -36,10 +36,10 @@ def test_weights_move_and_all_else_stays(name: str) -> None:
 
 def test_a_seed_is_a_shuffling() -> None:
     file = read_model(model_path())
-    first, again, other = (tensors(shuffled(file, s)) for s in (0, 0, 1))
+    first, again, other = (tensors(shuffled(file, 1.0, s)) for s in (0, 0, 1))
     assert all(np.array_equal(first[k], again[k]) for k in first)
     assert any(not np.array_equal(first[k], other[k]) for k in first)
-    assert shuffled(file, 0).sha256 != shuffled(file, 1).sha256 != file.sha256
+    assert len({shuffled(file, 1.0, 0).sha256, shuffled(file, 1.0, 1).sha256, file.sha256}) == 3
 
 
 def test_shapes_are_no_weights() -> None:
@@ -49,12 +49,12 @@ def test_shapes_are_no_weights() -> None:
         w=np.arange(8, dtype=np.float32).reshape(4, 2),
         at=np.array([[0], [1], [2], [3]], np.int64),
     )
-    assert load(proto).untrained().predict(np.ones((1, 4), np.float32)).logits.shape == (1, 2)
+    assert load(proto).shuffled().predict(np.ones((1, 4), np.float32)).logits.shape == (1, 2)
 
 
 def test_an_untrained_model_is_fed_alike_and_answers_otherwise() -> None:
     model = bundled()
-    twin = model.untrained()
+    twin = model.shuffled()
     x = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
     assert (twin.preprocess, twin.labels) == (model.preprocess, model.labels)
     assert not np.allclose(twin.predict(x).logits, model.predict(x).logits)
