@@ -126,15 +126,14 @@ class View:
         return self.asked.layers.get(MODEL if role == UNTRAINED else role)
 
     def explanation(self, role: str = MODEL, x: Array | None = None, what: str = "") -> Explanation:
-        """Return the explanation of a model's input, or of another one, `x`; `what` it is, in words."""
+        """Return the explanation of a model's input, or of another one, `x`: `what` it is, in words."""
         asked, layer = self.asked, self.layer(role)
 
         def compute() -> Explanation:
             given = self.seen.x[role] if x is None else x
             return explain(self.seen.models[role], given, asked.method, self.target, layer)
 
-        key = ("explained", role, what, asked.method, asked.target, layer)
-        found: Explanation = self.seen.once(key, compute)
+        found: Explanation = self.seen.once(("explained", *self._key(role, what)), compute)
         return found
 
     def maps(self, role: str = MODEL, x: Array | None = None, what: str = "") -> Array:
@@ -142,17 +141,24 @@ class View:
 
         They are noted, to be drawn where an image turns out bad.
         """
-        maps: Array = self.explanation(role, x, what).heatmap()
-        if role != MODEL:
-            h, w = self.size
-            maps = maps if maps.shape[1:] == (h, w) else bilinear(maps, (h, w))
+
+        def compute() -> Array:
+            maps: Array = self.explanation(role, x, what).heatmap()
+            if role == MODEL or maps.shape[1:] == self.size:
+                return maps
+            return bilinear(maps, self.size)
+
+        maps: Array = self.seen.once(("map", *self._key(role, what)), compute)
         self.shown[f"{what or role}: {self.asked.method.replace('_', '-')}"] = maps
         return maps
+
+    def _key(self, role: str, what: str) -> tuple[str | None, ...]:
+        return role, what, self.asked.method, self.asked.target, self.layer(role)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's maps."""
-        h, w = self.explanation().heatmap()[:1].shape[1:]
+        h, w = self.maps().shape[1:]
         return h, w
 
     @property

@@ -24,7 +24,9 @@ def noise(v: View) -> Array:
         np.random.default_rng(int(d)).normal(0, sigma, pixels.shape[1:])
         for d in v.seen.batch.digests
     ]
-    return rank_correlation(v.maps(), v.maps(x=v.fed(pixels + drawn), what="with noise"))
+    return rank_correlation(
+        v.maps(), v.maps(x=v.fed(pixels + drawn), what=f"with noise of {sigma:g}")
+    )
 
 
 def jpeg(v: View) -> Array:
@@ -32,7 +34,9 @@ def jpeg(v: View) -> Array:
     v.pixels  # noqa: B018  (says so where there are none)
     spec, pre = v.model.spec, v.model.preprocess
     kept = np.stack([_compressed(p, v.options["quality"]) for p in picture(v.x, spec, pre)])
-    return rank_correlation(v.maps(), v.maps(x=fed(kept, spec, pre), what="as JPEG"))
+    return rank_correlation(
+        v.maps(), v.maps(x=fed(kept, spec, pre), what=f"as JPEG of {v.options['quality']}")
+    )
 
 
 def shift(v: View) -> Array:

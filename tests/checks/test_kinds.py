@@ -273,3 +273,21 @@ def test_cells_take_means(size: int, rng: np.random.Generator) -> None:
     assert _pooling(size, 8).sum(1) == pytest.approx(np.ones(8))
     whole = rng.random(size)
     assert (_pooling(size, 8) @ whole).mean() == pytest.approx(whole.mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "values"),
+    [
+        ("noise-stability", "sigma", (0.01, 0.4)),
+        ("jpeg-stability", "quality", (95, 2)),
+        ("shift-stability", "pixels", (1, 5)),
+        ("top-overlap", "share", (0.1, 0.5)),
+    ],
+)
+def test_two_checks_of_a_kind_look_at_their_own_maps(kind: str, key: str, values: Any) -> None:
+    checks = [{"kind": kind, "name": f"{kind} {v}", key: v, "min": 0} for v in values]
+    together = ox.check({"check": checks}, model=vgg(), reference=int8(), data=SAMPLES)
+    alone = [ox.check({"check": [c]}, model=vgg(), reference=int8(), data=SAMPLES) for c in checks]
+    found = [r.value for r in together.results]
+    assert found == pytest.approx([a.results[0].value for a in alone])
+    assert found[0] != found[1]
