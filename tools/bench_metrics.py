@@ -3,9 +3,9 @@
     pip install torch==2.13.0 quantus && python -m tools.bench_metrics
 
 A residual net of 80,000 parameters at 224 pixels, 224 steps of a row's worth of pixels each, filled with 0;
-grey images, as Quantus counts the elements of each colour by themselves. Quantus runs it in PyTorch, we run its export. Both are warmed up and take turns; per map the
-median seconds, their ratio, and the largest difference of a point. Quantus is no dependency (GPL); where it
-is not installed nothing is measured.
+grey images, as Quantus counts the elements of each colour by themselves. Quantus runs it in PyTorch, we run
+its export. Both are warmed up and take turns; per map the median seconds, their ratio, and the largest
+difference of a point. Quantus is no dependency (GPL); where it is not installed nothing is measured.
 """
 
 from __future__ import annotations
@@ -108,10 +108,16 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     parameters = sum(p.numel() for p in theirs.parameters())
     away = np.abs(curves["quantus"] - curves["onnxplain"]).max()
-    print(f"net: {parameters} parameters, {SIDE} px, {SIDE} steps, {given.maps} maps, {given.turns} turns")
-    print(f"quantus {quantus.__version__}, torch {torch.__version__}: {medians['quantus']:.3f} s per map")
+    print(
+        f"net: {parameters} parameters, {SIDE} px, {SIDE} steps, {given.maps} maps, {given.turns} turns"
+    )
+    print(
+        f"quantus {quantus.__version__}, torch {torch.__version__}: {medians['quantus']:.3f} s per map"
+    )
     print(f"onnxplain {ox.__version__}: {medians['onnxplain']:.3f} s per map")
-    print(f"ratio {medians['quantus'] / medians['onnxplain']:.1f}; largest difference of a point {away:.1e}")
+    print(
+        f"ratio {medians['quantus'] / medians['onnxplain']:.1f}; largest difference of a point {away:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def _layers(file: ModelFile) -> list[set[str]]:
     big = {n for n, t in _tensors(file.proto).items() if len(t.dims) > 1 and np.prod(t.dims) > 1}
     big |= {n for n, v in file.weights.items() if v.ndim > 1 and v.size > 1}
     small = {t.name for t in file.proto.graph.initializer} | set(file.weights)
-    roots = {name: {name} & big for name in small | big}  # constants, and the weights they are made of
+    roots = {
+        name: {name} & big for name in small | big
+    }  # constants, and the weights they are made of
     layers: list[set[str]] = []
     seen: set[str] = set()
     for node in file.proto.graph.node:

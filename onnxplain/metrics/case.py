@@ -10,8 +10,8 @@ import numpy as np
 
 from onnxplain.errors import InputError
 from onnxplain.executor import Array
-from onnxplain.metrics.answers import Answers
 from onnxplain.methods.common import Images
+from onnxplain.metrics.answers import Answers
 from onnxplain.model import Model
 from onnxplain.results import Explanation
 
@@ -43,9 +43,7 @@ class Case:
         object.__setattr__(self, "maps", checked_maps(self.maps, wanted))
 
     @classmethod
-    def of(
-        cls, answers: Answers, explain: Explain, masks: Array | None = None
-    ) -> Case:
+    def of(cls, answers: Answers, explain: Explain, masks: Array | None = None) -> Case:
         """Explain the images and return the case."""
         found = explain(answers.model, answers.feeds, answers.classes)
         return cls(answers, found.heatmap(), explain, found, masks)

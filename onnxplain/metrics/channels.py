@@ -40,7 +40,9 @@ def channel_effects(
     """
     model, at = answers.model, answers.model.layer(layer)
     if len(sets) != len(answers) or len({len(row) for row in sets}) != 1:
-        raise InputError(f"give the same number of sets of channels for each of {len(answers)} images")
+        raise InputError(
+            f"give the same number of sets of channels for each of {len(answers)} images"
+        )
     ablation, output = model.ablation(at), model.graph.logit.tensor
     drop, keep = np.zeros((len(sets), len(sets[0]))), np.zeros((len(sets), len(sets[0])))
     for i, row in enumerate(sets):

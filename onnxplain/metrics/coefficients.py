@@ -22,7 +22,7 @@ def shap_cosine(weights: Array, shap: Array) -> Array:
 
 
 def shap_spearman(weights: Array, shap: Array) -> Array:
-    """Spearman's rank correlation of w and s. Up is better, -1..1; 0 where one of them is constant, 1 if both."""
+    """Spearman's rank correlation of w and s. Up is better, -1..1; constant ones: see `rank_correlation`."""
     w, s = _pair(weights, shap)
     return rank_correlation(w[:, None], s[:, None])
 
@@ -46,7 +46,9 @@ def efficiency_residual(weights: Array, rise: Array) -> Array:
     w = np.asarray(weights, np.float64)
     rise = np.asarray(rise, np.float64)
     if w.ndim != 2 or rise.shape != (len(w),) or not np.isfinite(w).all():
-        raise InputError(f"weights {list(w.shape)} and rises {list(rise.shape)} must be [N, K], [N]")
+        raise InputError(
+            f"weights {list(w.shape)} and rises {list(rise.shape)} must be [N, K], [N]"
+        )
     away = np.abs(w.sum(1) - rise)
     zero = np.where(away > 0, np.inf, 0)
     return np.where(rise != 0, away / np.where(rise != 0, np.abs(rise), 1), zero)

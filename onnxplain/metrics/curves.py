@@ -6,10 +6,10 @@ import numpy as np
 
 from onnxplain.errors import ConfigError
 from onnxplain.executor import Array
+from onnxplain.methods.common import whole
 from onnxplain.metrics.answers import pieces
 from onnxplain.metrics.case import Case
 from onnxplain.metrics.fills import Fill, kept
-from onnxplain.methods.common import whole
 
 STEPS = 20
 """Equal steps from the whole image to none of it. The papers take a step per row of pixels (224): the area
@@ -32,7 +32,9 @@ def ranks(maps: Array) -> Array:
     return found.reshape(maps.shape)
 
 
-def flipping_curve(case: Case, steps: int = STEPS, fill: Fill = "zero", insert: bool = False) -> Array:
+def flipping_curve(
+    case: Case, steps: int = STEPS, fill: Fill = "zero", insert: bool = False
+) -> Array:
     """Return the probability of the class after each step, float64 [N, steps + 1].
 
     From the whole image the most important pixels become `fill`, in equal steps until none is left; with

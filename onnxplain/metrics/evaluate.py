@@ -15,11 +15,11 @@ import numpy as np
 from onnxplain.dataset import Batch, Data, Job, Partial, Run
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.executor import Array
+from onnxplain.methods.cam import CAMS
+from onnxplain.methods.registry import explain, method_name
 from onnxplain.metrics.answers import Answers
 from onnxplain.metrics.case import Case
 from onnxplain.metrics.registry import DEFAULT, METRICS, metric_name
-from onnxplain.methods.cam import CAMS
-from onnxplain.methods.registry import explain, method_name
 from onnxplain.model import Model
 from onnxplain.preprocess.images import resized
 from onnxplain.results.evaluation import Evaluation
@@ -53,7 +53,9 @@ class Evaluating(Job):
             "images": np.array(batch.names, np.str_),
         }
         # An image without a label has no value where labels are explained: it has no class to explain.
-        rows = np.arange(count) if self.classes == "predicted" else np.flatnonzero(batch.labels >= 0)
+        rows = (
+            np.arange(count) if self.classes == "predicted" else np.flatnonzero(batch.labels >= 0)
+        )
         for m, (model, x) in enumerate(zip(models, batch.inputs, strict=True)):
             if len(rows):
                 self._judge(model, x, batch, rows, m, found)
@@ -65,7 +67,9 @@ class Evaluating(Job):
 
     def key(self) -> Any:
         """Return all settings."""
-        boxes = {name: [list(size), [list(b) for b in all_]] for name, (size, all_) in self.boxes.items()}
+        boxes = {
+            name: [list(size), [list(b) for b in all_]] for name, (size, all_) in self.boxes.items()
+        }
         return [self.methods, self.metrics, self.classes, self.layer, boxes]
 
     def _judge(
@@ -106,7 +110,8 @@ class Evaluating(Job):
             seen = resized(drawn, wanted, model.preprocess, name)
             planes.append(np.asarray(seen) >= 128)
         masks = np.stack(planes)
-        return masks, masks.any((1, 2))
+        known: Array = masks.any(axis=(1, 2))
+        return masks, known
 
 
 def evaluate(
@@ -170,7 +175,7 @@ def read_boxes(path: str | Path) -> Boxes:
         return {
             name: (
                 (int(entry["size"][0]), int(entry["size"][1])),
-                tuple((float(l), float(t), float(r), float(b)) for l, t, r, b in entry["boxes"]),
+                tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in entry["boxes"]),
             )
             for name, entry in entries.items()
         }

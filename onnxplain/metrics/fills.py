@@ -1,11 +1,11 @@
 """What pixels become when they are taken away.
 
-    zero     0 in model input (the colour that normalisation maps to 0)
-    black, white, a grey in 0..1, or (r, g, b) in 0..1: raw pixels, carried through the normalisation
-    mean     the image's own mean colour
-    blur     the image itself, Gaussian-blurred (sigma 5 pixels at 224, in proportion)
-    impute   what the pixels that stay say of their neighbours, with little noise (ROAD: Rong et al., 2022,
-             arXiv 2202.00449, noisy linear imputation): no edge of the mask remains to be seen
+- zero: 0 in model input (the colour that normalisation maps to 0)
+- black, white, a grey in 0..1, or (r, g, b) in 0..1: raw pixels, carried through the normalisation
+- mean: the image's own mean colour
+- blur: the image itself, Gaussian-blurred (sigma 5 pixels at 224, in proportion)
+- impute: what the pixels that stay say of their neighbours, with little noise (ROAD: Rong et al., 2022,
+  arXiv 2202.00449, noisy linear imputation): no edge of the mask remains to be seen
 """
 
 from __future__ import annotations

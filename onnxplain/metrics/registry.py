@@ -17,6 +17,7 @@ import numpy as np
 
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.executor import Array
+from onnxplain.methods.cam import cam
 from onnxplain.metrics import coefficients
 from onnxplain.metrics.case import Case
 from onnxplain.metrics.channels import channel_deletion
@@ -30,7 +31,6 @@ from onnxplain.metrics.masking import (
 from onnxplain.metrics.robust import max_sensitivity, relative_infidelity
 from onnxplain.metrics.sanity import label_randomisation, weight_randomisation
 from onnxplain.metrics.shape import complexity, sparseness
-from onnxplain.methods.cam import cam
 from onnxplain.results import Cam
 
 Better = Literal["up", "down", "zero"]
@@ -168,7 +168,7 @@ METRICS: dict[str, Metric] = {
     "weight_randomisation": Metric(weight_randomisation, "zero", -1, 1, "values"),
     "label_randomisation": Metric(label_randomisation, "down", -1, 1, "values"),
 }
-DEFAULT = ("average_drop", "increase_in_confidence", "average_drop_in_deletion", "insertion", "deletion")  # fmt: skip
+DEFAULT = tuple(METRICS)[:5]
 
 
 def metric_name(name: str) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.executor import Array
+from onnxplain.methods.common import whole
 from onnxplain.metrics.answers import Answers, pieces
 from onnxplain.metrics.case import Case
 from onnxplain.metrics.fills import Fill, kept
-from onnxplain.methods.common import whole
 
 SAMPLES = 64
 RADIUS = 0.02

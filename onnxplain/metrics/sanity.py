@@ -19,8 +19,8 @@ def randomisation_curve(case: Case, stages: Sequence[float] = STAGES) -> Array:
     """Return the likeness of maps to those of a model with shuffled weights, float64 [N, len(stages)].
 
     Weights are permuted within each tensor, in a share of the layers counted from the output (cascading);
-    likeness is Spearman's rank correlation of the pixels, 0 where one map is constant, 1 where both are. The class stays that of
-    the model itself. Source: Adebayo et al., NeurIPS 2018, arXiv 1810.03292.
+    likeness is Spearman's rank correlation of the pixels, 0 where one map is constant, 1 where both are.
+    The class stays that of the model itself. Source: Adebayo et al., NeurIPS 2018, arXiv 1810.03292.
     """
     explain, found = _explain(case, "weight_randomisation"), []
     for share in stages:
@@ -33,7 +33,7 @@ def randomisation_curve(case: Case, stages: Sequence[float] = STAGES) -> Array:
 def weight_randomisation(case: Case) -> Array:
     """Likeness to the map of a model whose weights are all shuffled. Towards 0 is better, -1..1.
 
-    A map that stays the same shows the image, not what the model learned; 0 where one map is constant, 1 where both are.
+    A map that stays the same shows the image, not what the model learned; so 1 where both maps are constant.
     Source: see `randomisation_curve`, which has the stages on the way there.
     """
     return randomisation_curve(case, (1.0,))[:, 0]
@@ -42,8 +42,8 @@ def weight_randomisation(case: Case) -> Array:
 def label_randomisation(case: Case) -> Array:
     """Likeness to the map of another class, drawn at random. Down is better, -1..1.
 
-    Spearman's rank correlation of the pixels, 0 where one map is constant, 1 where both are; the other class is (c + d) mod C
-    with d drawn once, seeded. Source: Sixt et al., ICML 2020, arXiv 1912.09818 (random logit).
+    Spearman's rank correlation of the pixels, 0 where one map is constant, 1 where both are; the other
+    class is (c + d) mod C with d drawn once, seeded. Source: Sixt et al., ICML 2020, arXiv 1912.09818 (random logit).
     """
     explain, answers = _explain(case, "label_randomisation"), case.answers
     count = answers.logits.shape[1]
@@ -57,4 +57,3 @@ def _explain(case: Case, name: str) -> Explain:
     if case.explain is None:
         raise ConfigError(f"{name} explains again: it needs the case's `explain`")
     return case.explain
-

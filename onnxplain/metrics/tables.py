@@ -16,7 +16,8 @@ NOTE = (
 def tables(found: Evaluation) -> tuple[Table, ...]:
     """Return a table per model: a row per method, a column per metric, then what a map costs."""
     known = {(s.model, s.method, s.metric): s for s in standings(found)}
-    titles = [f"{metric} {ARROWS[better]}" for metric, better in zip(found.metrics, found.better, strict=True)]  # fmt: skip
+    pairs = zip(found.metrics, found.better, strict=True)
+    titles = [f"{metric} {ARROWS[better]}" for metric, better in pairs]
     return tuple(
         Table(
             ("method", *titles, "ms/image", "forwards"),
@@ -43,7 +44,9 @@ def long_table(found: Evaluation) -> Table:
         )
         for s in standings(found)
     ]  # fmt: skip
-    columns = ("model", "method", "metric", "images", "mean", "low", "high", "p", "best", "ms", "forwards")  # fmt: skip
+    columns = (
+        "model", "method", "metric", "images", "mean", "low", "high", "p", "best", "ms", "forwards",
+    )  # fmt: skip
     return Table(columns, tuple(rows))
 
 

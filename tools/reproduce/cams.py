@@ -15,14 +15,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 import onnxplain as ox
 from onnxplain.metrics.evaluate import Boxes, evaluate
 from onnxplain.metrics.tables import NOTE, tables
 from onnxplain.results.evaluation import Evaluation
 from tests.conftest import SHARED
-from tools.reproduce.common import chosen, load, markdown, options, pictures, provenance, publish, run
+from tools.reproduce.common import (
+    chosen,
+    load,
+    markdown,
+    options,
+    pictures,
+    provenance,
+    publish,
+    run,
+)
 
 MODELS = (
     "imagenet/mobilenet_v2_torchvision_float.onnx",
@@ -80,7 +87,9 @@ def with_boxes(model: ox.Model) -> tuple[list[Path], Boxes]:
         (w, h) = _size(path)
         mine = tuple(
             (b[0] * w, b[1] * h, b[2] * w, b[3] * h)
-            for b in (box["xyxy"] for box in entry["boxes"] if predicted in classes.get(box["name"], ()))
+            for b in (
+                box["xyxy"] for box in entry["boxes"] if predicted in classes.get(box["name"], ())
+            )
         )
         if mine:
             paths.append(path)

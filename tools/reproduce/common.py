@@ -33,7 +33,9 @@ def options(doc: str | None, images: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=images, help="of each model, spread over the set")
+    parser.add_argument(
+        "--images", type=int, default=images, help="of each model, spread over the set"
+    )
     parser.add_argument("--files", default="", help="parts of model names, by commas (all)")
     parser.add_argument("--cache", type=Path, help="folder that keeps passes, to go on from")
     parser.add_argument("--write", type=Path, help="put the section into this page of results")

@@ -26,6 +26,7 @@ from onnx import numpy_helper
 
 import onnxplain as ox
 from onnxplain.dataset import Batch, Job, Partial
+from onnxplain.methods.maps import channels_first
 from onnxplain.metrics import Answers
 from onnxplain.metrics.coefficients import (
     efficiency_residual,
@@ -35,7 +36,6 @@ from onnxplain.metrics.coefficients import (
 )
 from onnxplain.metrics.statistics import holm, interval, paired
 from onnxplain.metrics.tables import short
-from onnxplain.methods.maps import channels_first
 from onnxplain.render.report import Table
 from tools.reproduce.common import (
     BUNDLED,
@@ -200,15 +200,21 @@ def main() -> None:
         ]
         columns = ("coefficients", "cosine ↑", "Spearman ↑", "relative distance ↓",
                    "efficiency residual ↓", "ms per map")  # fmt: skip
-        caption = f"{name}, images: {len(values)}, K = {model.layer(None).channels}, cosine of halves "
+        caption = (
+            f"{name}, images: {len(values)}, K = {model.layer(None).channels}, cosine of halves "
+        )
         table = Table(columns, tuple(rows), caption + f"{found['halves'].mean():.4f}")
         lines += markdown(table)
     lines += ["### Verdict", ""]
     for measure, winners in best.items():
         who = {w: winners.count(w) for w in dict.fromkeys(winners)}
         said = ", ".join(f"{w} on {n}" for w, n in who.items())
-        lines.append(f"- By {measure} the closest is (* tied within p >= 0.05): {said} of {len(names)} models.")
-    publish("shapley", "Are LIFT-CAM's coefficients the closest to Shapley values?", lines, given.write)
+        lines.append(
+            f"- By {measure} the closest is (* tied within p >= 0.05): {said} of {len(names)} models."
+        )
+    publish(
+        "shapley", "Are LIFT-CAM's coefficients the closest to Shapley values?", lines, given.write
+    )
 
 
 def timed(model: ox.Model, images: Sequence[Any], kind: str) -> float:

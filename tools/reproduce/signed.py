@@ -21,11 +21,11 @@ import numpy as np
 
 import onnxplain as ox
 from onnxplain.dataset import Batch, Job, Partial
+from onnxplain.methods.saliency import Kind
 from onnxplain.metrics import Answers, Case
 from onnxplain.metrics.curves import SHARES, allegiance_curve, area
 from onnxplain.metrics.statistics import interval, paired
 from onnxplain.metrics.tables import short
-from onnxplain.methods.saliency import Kind
 from onnxplain.render.report import Table
 from tools.reproduce.common import (
     BUNDLED,
@@ -79,7 +79,9 @@ class Allegiance(Job):
             if kind == "random":
                 maps = np.repeat(random, len(answers), 0)
             else:
-                maps = ox.saliency(answers.model, answers.feeds, answers.classes, kind=kind).heatmap()
+                maps = ox.saliency(
+                    answers.model, answers.feeds, answers.classes, kind=kind
+                ).heatmap()
             case = Case(answers, maps)
             curves.append(np.stack([allegiance_curve(case, fill) for fill in FILLS], axis=1))
             marked.append((maps > 0).mean((1, 2)))
@@ -102,7 +104,10 @@ def main() -> None:
     names = chosen(MODELS, given.files)
     models = [load(name) for name in names]
     lines, cells = provenance(models), list[tuple[str, bool, bool]]()
-    lines += ["Area under the allegiance curve (lower: the map finds what matters), mean and interval.", ""]
+    lines += [
+        "Area under the allegiance curve (lower: the map finds what matters), mean and interval.",
+        "",
+    ]
     for name, model in zip(names, models, strict=True):
         count = given.large if name.startswith("imagenet") else given.images
         found = run(given.cache).over(pictures(name, count), model, Allegiance()).partial
@@ -114,7 +119,15 @@ def main() -> None:
         for fill, kinds in THEIRS.items()
         for kind, values in kinds.items()
     )
-    columns = ("AUC", "CIFAR CNN", "CIFAR R18", "Imagenette CNN", "R18", "R18 pre", "ConvNeXt-T pre")
+    columns = (
+        "AUC",
+        "CIFAR CNN",
+        "CIFAR R18",
+        "Imagenette CNN",
+        "R18",
+        "R18 pre",
+        "ConvNeXt-T pre",
+    )
     lines += markdown(Table(columns, rows, "Llorente et al., drafts of the paper"))
     lines += ["### Verdict", "", *_verdict(cells)]
     publish("signed", "Do signed maps find what black and white pixels change?", lines, given.write)
@@ -132,7 +145,14 @@ def _table(name: str, found: Partial) -> Table:
         cells = [" ".join(_interval(areas(found, kind, fill))) for fill in FILLS]
         flat = [_flat(found["curves"][:, e, f].mean(0)) for f in range(len(FILLS))]
         rows.append((kind, *cells, f"{found['marked'][:, e].mean():.0%}", *flat))
-    columns = ("map", "black ↓", "white ↓", "exhausted at", "flat from (black)", "flat from (white)")
+    columns = (
+        "map",
+        "black ↓",
+        "white ↓",
+        "exhausted at",
+        "flat from (black)",
+        "flat from (white)",
+    )
     return Table(columns, tuple(rows), f"{name}, images: {len(found['curves'])}")
 
 
@@ -163,11 +183,16 @@ def _cells(name: str, found: Partial) -> list[tuple[str, bool, bool]]:
 
 def _verdict(cells: list[tuple[str, bool, bool]]) -> list[str]:
     lines = []
-    for matched, where in ((True, "matched pairs below absolute"), (False, "mismatched pairs above")):
+    for matched, where in (
+        (True, "matched pairs below absolute"),
+        (False, "mismatched pairs above"),
+    ):
         mine = [c for c in cells if c[1] == matched]
         held = sum(c[2] for c in mine)
         against = "; ".join(c[0] for c in mine if not c[2])
-        lines.append(f"- {where}: {held} of {len(mine)} cells" + (f"; not: {against}." if against else "."))
+        lines.append(
+            f"- {where}: {held} of {len(mine)} cells" + (f"; not: {against}." if against else ".")
+        )
     return lines
 
 
