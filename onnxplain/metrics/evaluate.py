@@ -110,8 +110,7 @@ class Evaluating(Job):
             seen = resized(drawn, wanted, model.preprocess, name)
             planes.append(np.asarray(seen) >= 128)
         masks = np.stack(planes)
-        known: Array = masks.any(axis=(1, 2))
-        return masks, known
+        return masks, np.asarray(masks.any((1, 2)))
 
 
 def evaluate(

@@ -43,7 +43,8 @@ def label_randomisation(case: Case) -> Array:
     """Likeness to the map of another class, drawn at random. Down is better, -1..1.
 
     Spearman's rank correlation of the pixels, 0 where one map is constant, 1 where both are; the other
-    class is (c + d) mod C with d drawn once, seeded. Source: Sixt et al., ICML 2020, arXiv 1912.09818 (random logit).
+    class is (c + d) mod C with d drawn once, seeded. Source: Sixt et al., ICML 2020, arXiv 1912.09818
+    (random logit).
     """
     explain, answers = _explain(case, "label_randomisation"), case.answers
     count = answers.logits.shape[1]

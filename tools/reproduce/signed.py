@@ -2,8 +2,8 @@
 
     python -m tools.reproduce.signed --images 200 --large 100 --write docs/results.md
 
-Their benchmark: the top share p of a map's pixels becomes black or white, allegiance(p) is the share of images
-whose answer stays, AUC its area for p from 0 to 0.9 (lower: the map finds what matters). Their claim: with
+Their benchmark: the top share p of a map's pixels becomes black or white, allegiance(p) is the share of
+images whose answer stays, AUC its area for p from 0 to 0.9 (lower: the map finds what matters). Their claim: with
 the matched colour (black for positive and active, white for negative and inactive) a signed map lies below
 the absolute one, with the other colour above it, in all 16 + 16 cells of their tables (4 + 4 per network).
 Theirs beside ours: other networks and images, so the order is to be compared and not the numbers. "random"
@@ -50,7 +50,7 @@ MODELS = (
 KINDS = (*get_args(Kind), "random")
 FILLS = ("black", "white")
 MATCHED = {"black": ("positive", "active"), "white": ("negative", "inactive")}
-THEIRS = {  # AUC, drafts of the paper: CIFAR-10 CNN, ResNet-18; Imagenette CNN, R18, R18 and ConvNeXt-T pretrained
+THEIRS = {  # AUC in drafts of the paper, six networks: the columns of the table below
     "black": {
         "absolute": ".23 .23 .24 .26 .28 .49",
         "positive": ".14 .11 .12 .14 .21 .37",
