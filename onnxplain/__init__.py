@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from onnxplain.methods.gradient import guided_backprop as guided_backprop
     from onnxplain.methods.saliency import saliency as saliency
     from onnxplain.methods.similar import similar as similar
+    from onnxplain.metrics.evaluate import evaluate as evaluate
+    from onnxplain.metrics.occlude import occlude as occlude
     from onnxplain.model import Model as Model
     from onnxplain.model import load as load
     from onnxplain.preprocess import Preprocess as Preprocess
@@ -54,11 +56,13 @@ _HOMES = {
     "cam": "methods.cam",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
+    "evaluate": "metrics.evaluate",
     "exemplars": "methods.exemplars",
     "gradient": "methods.gradient",
     "guided_backprop": "methods.gradient",
     "integrated_gradients": "methods.averaged",
     "load": "model",
+    "occlude": "metrics.occlude",
     "saliency": "methods.saliency",
     "similar": "methods.similar",
     "smooth_grad": "methods.averaged",

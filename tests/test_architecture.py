@@ -19,7 +19,8 @@ LAYERS = [
     {"model"},
     {"dataset"},
     {"methods"},
-    {"doctor", "explain", "decompose_files", "verify", "page"},
+    {"metrics"},
+    {"doctor", "explain", "decompose_files", "evaluate_files", "occlude_files", "verify", "page"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

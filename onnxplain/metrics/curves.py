@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxplain.errors import ConfigError
@@ -86,21 +88,31 @@ def insertion_minus_deletion(case: Case, steps: int = STEPS) -> Array:
 def allegiance_curve(case: Case, fill: Fill = "black") -> Array:
     """Return whether the answer stays when the top pixels become `fill`, bool [N, len(SHARES)].
 
-    With t the round(p n)-th largest of the n values of M, pixels with M > t and M != 0 are taken away, all
-    colours of them; so a map without values to tell apart takes away nothing. The answer is the largest
-    logit, whatever class the map is of. Source: Llorente, Boal & Sanchez-Ubeda, 2023, arXiv 2309.12913.
+    The pixels are those of `top_pixels`, all colours of them. The answer is the largest logit, whatever class
+    the map is of. Source: Llorente, Boal & Sanchez-Ubeda, 2023, arXiv 2309.12913.
     """
     key = ("allegiance", fill)
     if key not in case.curves:
         answers, found = case.answers, np.empty((len(case.answers), len(SHARES)), bool)
         for i, m in enumerate(case.maps):
-            largest = np.sort(m, axis=None)[::-1]
-            limits = largest[np.rint(np.array(SHARES) * m.size).astype(np.int64)]
-            taken = (m > limits[:, None, None]) & (m != 0)
+            taken = top_pixels(m, SHARES)
             logits = answers.to(i, kept(answers, i, ~taken, fill))
             found[i] = logits.argmax(1) == answers.logits[i].argmax()
         case.curves[key] = found
     return case.curves[key]
+
+
+def top_pixels(m: Array, shares: Sequence[float]) -> Array:
+    """Return which pixels of a map [H, W] are its top share p, bool [len(shares), H, W].
+
+    With t the round(p n)-th largest of the n values, those with M > t and M != 0: fewer than p n where
+    values are equal or a map marks fewer, and none of a map without values to tell apart. Source: as for
+    `allegiance_curve`.
+    """
+    largest = np.sort(m, axis=None)[::-1]
+    limits = largest[np.minimum(np.rint(np.array(shares) * m.size).astype(np.int64), m.size - 1)]
+    found: Array = (m > limits[:, None, None]) & (m != 0)
+    return found
 
 
 def allegiance(case: Case, fill: Fill = "black") -> Array:

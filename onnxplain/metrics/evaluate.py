@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from onnxplain.executor import Array
 from onnxplain.methods.cam import CAMS
 from onnxplain.methods.registry import explain, method_name
 from onnxplain.metrics.answers import Answers
-from onnxplain.metrics.case import Case
+from onnxplain.metrics.case import Case, Explain
 from onnxplain.metrics.registry import DEFAULT, METRICS, metric_name
 from onnxplain.model import Model
 from onnxplain.preprocess.images import resized
@@ -26,6 +27,8 @@ from onnxplain.results.evaluation import Evaluation
 
 METHODS = ("lift_cam", "grad_cam", "positive", "active")
 Classes = Literal["predicted", "label"]
+_WARM: WeakKeyDictionary[Model, set[str]] = WeakKeyDictionary()
+
 Boxes = Mapping[str, tuple[tuple[int, int], tuple[tuple[float, float, float, float], ...]]]
 """An image's file name -> its size (width, height) and boxes (left, top, right, bottom), in pixels."""
 
@@ -82,6 +85,7 @@ class Evaluating(Job):
         found["forward_ms"][rows, m] = _timed(partial(answers.to_each, answers.x))[1] / len(rows)
         for e, method in enumerate(self.methods):
             how = partial(_explained, method=method, layer=self.layer)
+            _warm_up(answers, method, how)
             case, ms = _timed(partial(Case.of, answers, how))
             found["ms"][rows, m, e] = ms / len(rows)
             case = replace(case, masks=masks)
@@ -188,6 +192,14 @@ def read_boxes(path: str | Path) -> Boxes:
 
 def _explained(model: Model, x: Any, classes: Array, method: str, layer: str | None) -> Any:
     return explain(model, x, method, classes, layer)
+
+
+def _warm_up(answers: Answers, method: str, how: Explain) -> None:
+    """Run a method once per model before its time is taken: graphs are written and sessions made then."""
+    done = _WARM.setdefault(answers.model, set())
+    if method not in done:
+        how(answers.model, answers.model.rows(answers.feeds, [0]), answers.classes[:1])
+        done.add(method)
 
 
 def _timed(call: Any) -> tuple[Any, float]:

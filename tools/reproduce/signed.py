@@ -3,9 +3,9 @@
     python -m tools.reproduce.signed --images 200 --large 100 --write docs/results.md
 
 Their benchmark: the top share p of a map's pixels becomes black or white, allegiance(p) is the share of
-images whose answer stays, AUC its area for p from 0 to 0.9 (lower: the map finds what matters). Their claim: with
-the matched colour (black for positive and active, white for negative and inactive) a signed map lies below
-the absolute one, with the other colour above it, in all 16 + 16 cells of their tables (4 + 4 per network).
+images whose answer stays, AUC its area for p from 0 to 0.9 (lower: the map finds what matters). Their claim:
+with the matched colour (black for positive and active, white for negative and inactive) a signed map lies
+below the absolute one, with the other colour above it, in all 16 + 16 cells of their tables (4 + 4 per net).
 Theirs beside ours: other networks and images, so the order is to be compared and not the numbers. "random"
 takes pixels away in a random order. "exhausted": the share of pixels that a map marks at all; beyond it
 nothing more is taken away and the curve is flat.
