@@ -26,14 +26,15 @@ def test_evaluate_prints_a_table_with_marks(run: Callable[..., Ran], tmp_path: P
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
     assert lines[0] == "vgg_cifar10.onnx, images: 3"
-    assert lines[1].split() == ["method", "average_drop", "↓", "shap_cosine", "↑", "ms/image", "forwards"]  # fmt: skip
+    columns = ["method", "average_drop", "↓", "shap_cosine", "↑", "ms/image", "forwards"]
+    assert lines[1].split() == columns
     model = ox.load(MODEL)
     found = ox.evaluate(model, PHOTOS, ["lift_cam"], ["average_drop"])
     assert f"{found.values.mean():.1f} [" in lines[2] and " * " in lines[2]
     assert "–" in lines[3] and "paired sign-flip test" in lines[4]
     assert ran.err.splitlines() == ["written: e.csv", "written: e.html"]
     assert (tmp_path / "e.csv").read_text().count("\n") == 5
-    assert "LIFT" in (tmp_path / "e.html").read_text() or "lift_cam" in (tmp_path / "e.html").read_text()  # fmt: skip
+    assert "lift_cam" in (tmp_path / "e.html").read_text(encoding="utf-8")
     assert list((tmp_path / "onnxplain-cache").iterdir()), "kept for the next time"
 
 
@@ -90,7 +91,7 @@ def test_occlude_json(run: Callable[..., Ran]) -> None:
 
 def test_occlude_reports_an_image_and_goes_on(run: Callable[..., Ran]) -> None:
     ran = run("occlude", MODEL, "gone.jpg", CAT)
-    assert ran.code == 2 and "gone.jpg" in ran.err and "still" in ran.out + "still"
+    assert ran.code == 2 and "gone.jpg" in ran.err
     assert "active:" in ran.out
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.executor import Array
 from onnxplain.methods.common import whole
-from onnxplain.metrics.answers import Answers, pieces
+from onnxplain.metrics.answers import Answers
 from onnxplain.metrics.case import Case
 from onnxplain.metrics.fills import Fill, kept
 
@@ -103,7 +103,7 @@ def _drops(answers: Answers, i: int, versions: Array) -> Array:
     """Return z_c(x) - z_c(version) of image i, float64 [m]."""
     c = answers.classes[i]
     versions = versions.astype(answers.x.dtype)
-    parts = [answers.to(i, versions[part])[:, c] for part in pieces(len(versions))]
+    parts = [answers.to(i, versions[part])[:, c] for part in answers.pieces(len(versions))]
     found: Array = answers.logits[i, c] - np.concatenate(parts)
     return found
 
@@ -112,7 +112,8 @@ def _taken(answers: Answers, i: int, squares: Array, fill: Fill) -> Array:
     """Return how much z_c of image i falls when each square becomes `fill`."""
     c = answers.classes[i]
     parts = [
-        answers.to(i, kept(answers, i, ~squares[part], fill))[:, c] for part in pieces(len(squares))
+        answers.to(i, kept(answers, i, ~squares[part], fill))[:, c]
+        for part in answers.pieces(len(squares))
     ]
     found: Array = answers.logits[i, c] - np.concatenate(parts)
     return found

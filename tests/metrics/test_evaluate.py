@@ -37,7 +37,8 @@ def assert_same(found: Evaluation, expected: Evaluation, rows: Any = slice(None)
 def test_the_numbers_are_those_of_single_calls() -> None:
     x, one = nets.images(5), model()
     found = ox.evaluate(one, x, METHODS, NAMES)
-    assert (found.methods, found.metrics) == (("lift_cam", "positive"), tuple(n.replace("-", "_") for n in NAMES))  # fmt: skip
+    assert found.methods == ("lift_cam", "positive")
+    assert found.metrics == tuple(name.replace("-", "_") for name in NAMES)
     assert found.better == ("down", "up", "up", "zero")
     answers = Answers(one, x)
     np.testing.assert_array_equal(found.classes[:, 0], answers.classes)
@@ -174,5 +175,5 @@ def test_files(tmp_path: Path) -> None:
     assert page.count("data:image/png") == 4, "a picture per metric"
     write(found, tmp_path / "record")
     assert Evaluation.load(tmp_path / "record") == found
-    with pytest.raises(ConfigError, match="unknown suffix: choose .csv"):
+    with pytest.raises(ConfigError, match=r"unknown suffix: choose \.csv"):
         check_outs([tmp_path / "e.xlsx"])
