@@ -16,7 +16,7 @@ from onnxplain.target import scores
 RUNS = 32
 """Perturbed copies of a layer run at once."""
 IMAGES = 8
-"""Perturbed images run at once: with more a network leaves a CPU's caches and takes up to four times as long."""
+"""Perturbed images run at once: more leave a CPU's caches and take up to four times as long each."""
 
 _OPTIONS = {"shap_cam": {"permutations": (64, 1), "seed": (0, 0)}}  # default and least value
 
