@@ -18,10 +18,10 @@ ROWS = 32
 class Ablation:
     """The rest of a network from one layer on; made by `Model.ablation`, which caches them."""
 
-    def __init__(self, graph: Graph, layer: Layer, executor: Executor) -> None:
+    def __init__(self, graph: Graph, layer: Layer, output: str, executor: Executor) -> None:
         """Write the graph; raises LayerError for a layer that is no cut, or without channels."""
-        part, self.beside = ablated(graph.nodes, layer, graph.logit.tensor)
-        self.layer, self._output = layer, graph.logit.tensor
+        part, self.beside = ablated(graph.nodes, layer, output)
+        self.layer, self._output = layer, output
         self._rows = ROWS if graph.pinned is None else 1
         self._per_image = {i.name for i in graph.inputs if i.per_image}
         self._session = executor.session(part)
@@ -33,7 +33,7 @@ class Ablation:
         base: Array | None = None,
         feeds: Mapping[str, Array] | None = None,
     ) -> Array:
-        """Return what the logit becomes for each row of `keep`.
+        """Return what the output becomes for each row of `keep`.
 
         a: the layer's activation of one image, [1, ...]. keep: [rows, K], 1 for channels that stay as they
         are and 0 for those replaced (shares in between mix). base: [K], what replaces a channel at every

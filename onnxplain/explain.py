@@ -81,14 +81,14 @@ def explain_files(
         names = [name for name in names if name not in CAMS]  # the default ones must suit any model
     for path, stem in zip(images, file_stems(images), strict=True):
         try:
-            x = _read(model, path)
+            x = read_input(model, path)
         except InputError as error:
             yield Explained(str(path), error=str(error))
             continue
         yield _explain_one(model, str(path), stem, x, names, out, target, layer, grid)
 
 
-def _read(model: Model, path: str | Path) -> Images:
+def read_input(model: Model, path: str | Path) -> Images:
     """Read one image; a model of several inputs takes an .npz file that holds them all by name."""
     names = [i.name for i in model.graph.inputs]
     if len(names) == 1:

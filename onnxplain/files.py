@@ -40,10 +40,14 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` with `atomic_write`."""
+    atomic_write(path, lambda file: file.write(data))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 with `atomic_write`."""
-    data = text.encode()
-    atomic_write(path, lambda file: file.write(data))
+    write_bytes(path, text.encode())
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -116,7 +116,7 @@ class Model:
         self._lock = threading.RLock()
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
-        self._ablations: dict[str, Ablation] = {}
+        self._ablations: dict[tuple[str, str], Ablation] = {}
         self._shuffled: dict[tuple[float, int], Model] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -260,12 +260,16 @@ class Model:
                 self._programs[key] = Program(pair, self.executor)
             return self._programs[key]
 
-    def ablation(self, layer: Layer) -> Ablation:
-        """Return the (cached) rest of the network from a layer on, to run without some of its channels."""
+    def ablation(self, layer: Layer, output: str | None = None) -> Ablation:
+        """Return the (cached) rest of the network from a layer on, to run without some channels.
+
+        output: a tensor, None for the logit. Raises LayerError for a layer that is no cut, or has no channels.
+        """
+        key = (layer.name, output or self.graph.logit.tensor)
         with self._lock:
-            if layer.name not in self._ablations:
-                self._ablations[layer.name] = Ablation(self.graph, layer, self.executor)
-            return self._ablations[layer.name]
+            if key not in self._ablations:
+                self._ablations[key] = Ablation(self.graph, layer, key[1], self.executor)
+            return self._ablations[key]
 
     def shuffled(self, share: float = 1.0, seed: int = 0) -> Model:
         """Return a (cached) copy whose weights are permuted within each tensor: it knows nothing any more.

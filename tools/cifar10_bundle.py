@@ -59,10 +59,14 @@ PHOTOS: dict[str, dict[str, Any]] = {
 
 
 def export(checkpoint: Path, models: Path) -> None:
-    """Write the float32 network; BatchNormalization is folded into the convolutions."""
-    path = models / FLOAT
+    """Write the trained float32 network."""
+    write(cifar10.trained(checkpoint), models / FLOAT)
+
+
+def write(net: torch.nn.Module, path: Path) -> None:
+    """Export a network in eval mode; BatchNormalization is folded into the convolutions."""
     torch.onnx.export(
-        cifar10.trained(checkpoint),
+        net,
         (torch.zeros(1, 3, 32, 32),),
         path,
         dynamo=False,

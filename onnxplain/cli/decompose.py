@@ -148,12 +148,13 @@ def _search(
     model: Model, folder: Path, layers: list[str] | None, depth: int | None, cache: Path
 ) -> Exemplars:
     """Look for exemplars of the layers, with a bar on a terminal; say what was skipped."""
+    from onnxplain.dataset import Run
     from onnxplain.methods.decompose import choose_layers
     from onnxplain.methods.exemplars import exemplars
 
     chosen = choose_layers(model, layers, depth)
     with bar("looking for exemplars") as told:
-        found = exemplars(model, folder, chosen, cache=cache, progress=told)
+        found = exemplars(model, folder, chosen, run=Run(cache=cache, progress=told))
     for _, reason in found.skipped:
         print(f"onnxplain: {reason}; skipped", file=sys.stderr)
     return found

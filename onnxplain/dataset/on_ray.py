@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -119,14 +120,23 @@ def run(
             ray.shutdown()
 
 
-def _connect(address: str | None) -> tuple[Any, bool]:
-    """Return Ray, connected, and whether this call connected it."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+def import_ray() -> Any:
+    """Return the ray module; raises ConfigError where it is not installed."""
+    if (
+        "ray" not in sys.modules
+    ):  # it reads these when it is imported, and mixes up what comes later
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
         raise ConfigError("engine 'ray' needs Ray: pip install 'onnxplain[ray]'") from error
+    return ray
+
+
+def _connect(address: str | None) -> tuple[Any, bool]:
+    """Return Ray, connected, and whether this call connected it."""
+    ray = import_ray()
     if ray.is_initialized():
         return ray, False
     try:

@@ -10,6 +10,8 @@ from onnx import numpy_helper
 
 from onnxplain.graph.load import ModelFile
 
+_INDICES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  # no weights
+
 
 def shuffled(file: ModelFile, share: float, seed: int) -> ModelFile:
     """Return the file with the values of weights permuted within each tensor, in a share of its layers.
@@ -28,14 +30,14 @@ def shuffled(file: ModelFile, share: float, seed: int) -> ModelFile:
             mixed = _mixed(numpy_helper.to_array(tensor), rng)
             tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
     weights = {k: _mixed(v, rng) if k in names else v for k, v in file.weights.items()}
-    return replace(
-        file, proto=proto, weights=weights, sha256=f"{file.sha256} shuffled {share:g} {seed}"
-    )
+    name, sha256 = (f"{x} shuffled {share:g} {seed}" for x in (file.name, file.sha256))
+    return replace(file, proto=proto, weights=weights, name=name, sha256=sha256)
 
 
 def _layers(file: ModelFile) -> list[set[str]]:
     """Return the weights of each layer, from input to output."""
-    big = {n for n, t in _tensors(file.proto).items() if len(t.dims) > 1 and np.prod(t.dims) > 1}
+    tensors = {n: t for n, t in _tensors(file.proto).items() if t.data_type not in _INDICES}
+    big = {n for n, t in tensors.items() if len(t.dims) > 1 and np.prod(t.dims) > 1}
     big |= {n for n, v in file.weights.items() if v.ndim > 1 and v.size > 1}
     small = {t.name for t in file.proto.graph.initializer} | set(file.weights)
     roots = {

@@ -64,7 +64,7 @@ def ablation(f: Found) -> Array:
     for i, a in enumerate(f.A):
         whole = f.seeds.scores[i]
         keep = ~np.eye(len(a), dtype=bool)
-        without = np.concatenate([_run_tail(f, i, part) for part in _chunks(keep)])
+        without = _run_rest(f, i, keep)
         weights[i] = (whole - without) / whole if whole != 0 else 0
     return weights[:, :, None, None]
 
@@ -84,21 +84,16 @@ def shapley(f: Found) -> Array:
             # Row j keeps the first j maps of this order.
             present = np.zeros((channels + 1, channels), bool)
             present[:, order] = np.tri(channels + 1, channels, -1, dtype=bool)
-            values = np.concatenate([_run_tail(f, i, part) for part in _chunks(present)])
-            weights[i, order] += np.diff(values)
+            weights[i, order] += np.diff(_run_rest(f, i, present))
     return (weights / len(orders))[:, :, None, None]
 
 
-def _run_tail(f: Found, i: int, present: Array) -> Array:
+def _run_rest(f: Found, i: int, present: Array) -> Array:
     """Return the score of image i with only the maps marked in `present` [runs, K]."""
-    kept = from_channels_first(f.A[i : i + 1] * present[:, :, None, None], f.layer)
-    model, program = f.job.model, f.linearized.program
-    kept = kept.astype(model.dtype_of(f.layer.name), copy=False)
-    values = []
-    for rows in [kept] if model.graph.pinned is None else np.split(kept, len(kept)):
-        beside = model.rows(f.linearized.feeds, [i] * len(rows))
-        values.append(program.tail({**beside, f.layer.name: rows})[f.job.output])
-    return _scores(f, i, np.concatenate(values))
+    rest = f.job.model.ablation(f.layer, f.job.output)
+    a = from_channels_first(f.A[i : i + 1], f.layer).astype(f.job.model.dtype_of(f.layer.name))
+    beside = f.job.model.rows(f.linearized.feeds, [i]) if rest.beside else None
+    return _scores(f, i, rest.run(a, present, feeds=beside))
 
 
 def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:

@@ -1,171 +1,97 @@
-"""Which pictures activate the channels of some layers most: one pass, kept on disk as it goes on."""
+"""Which items of a data set activate the channels of some layers most, as a job over the data."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from onnxplain.errors import InputError
+from onnxplain.dataset import Batch, Job, Partial
 from onnxplain.executor import Array
-from onnxplain.files import read_npz, write_npz
-from onnxplain.graph.layers import Layer
 from onnxplain.methods.chain import as_maps
-from onnxplain.model import BATCH, Model
-
-Progress = Callable[[int, int], object]
-VERSION = 1
-"""Of what is kept on disk: raise it when the numbers may change."""
-KEEP_EVERY = 256  # pictures between two writes
+from onnxplain.model import Model
 
 
-@dataclass
+@dataclass(frozen=True)
 class Best:
-    """Of every channel of a layer the largest activations so far: [K, top], -inf and -1 where none."""
+    """Of every channel of a layer the largest activations, the largest first.
+
+    values: [K, top], -inf where there are fewer. items: [K, top], numbers of the items, -1 where there are
+    fewer. peaks: [K, top, 2], row and column of each.
+    """
 
     values: Array
-    images: Array
-    peaks: Array  # [K, top, 2]
+    items: Array
+    peaks: Array
 
     @classmethod
-    def none(cls, channels: int, top: int) -> Best:
-        """Return what is known before the first picture."""
-        shape = (channels, top)
-        nothing = np.full(shape, -np.inf, np.float32)
-        return cls(nothing, np.full(shape, -1, np.int64), np.zeros((*shape, 2), np.int64))
-
-    def add(self, maps: Array, images: Sequence[int]) -> None:
-        """Take in activations [B, K, h, w] of further images; of equal ones the earlier image stays."""
+    def of(cls, maps: Array, items: Array, top: int) -> Best:
+        """Return the best of activations [n, K, h, w] of items [n]."""
         flat = maps.reshape(*maps.shape[:2], -1)
         at = flat.argmax(2)
-        values = np.take_along_axis(flat, at[:, :, None], 2)[:, :, 0]
-        peaks = np.stack(np.unravel_index(at, maps.shape[2:]), 2)
-        numbers = np.broadcast_to(np.array(images)[None, :], values.T.shape)
-        joined = [
-            np.concatenate(pair, 1)
-            for pair in (
-                (self.values, values.T.astype(np.float32)),
-                (self.images, numbers),
-                (self.peaks, peaks.transpose(1, 0, 2)),
-            )
-        ]
-        order = np.argsort(-joined[0], axis=1, kind="stable")[:, : self.values.shape[1]]
-        self.values, self.images = (np.take_along_axis(a, order, 1) for a in joined[:2])
-        self.peaks = np.take_along_axis(joined[2], order[:, :, None], 1)
+        values = np.take_along_axis(flat, at[:, :, None], 2)[:, :, 0].T
+        peaks = np.stack(np.unravel_index(at.T, maps.shape[2:]), 2)
+        numbers = np.broadcast_to(items, values.shape)
+        missing = max(top - len(items), 0)
+        return cls(
+            np.pad(values, ((0, 0), (0, missing)), constant_values=-np.inf),
+            np.pad(numbers, ((0, 0), (0, missing)), constant_values=-1),
+            np.pad(peaks, ((0, 0), (0, missing), (0, 0))),
+        ).first(top)
+
+    def merge(self, other: Best) -> Best:
+        """Return the best of both; of equal ones those of `self` come first."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Best(*(np.concatenate(pair, 1) for pair in pairs)).first(self.values.shape[1])
+
+    def first(self, top: int) -> Best:
+        """Return the `top` largest."""
+        order = np.argsort(-self.values, axis=1, kind="stable")[:, :top]
+        return Best(
+            np.take_along_axis(self.values, order, 1),
+            np.take_along_axis(self.items, order, 1),
+            np.take_along_axis(self.peaks, order[:, :, None], 1),
+        )
 
 
-class Search:
-    """A pass over the pictures, as far as it has come."""
+@dataclass(frozen=True)
+class Highest(Job):
+    """The `top` items that activate each channel of some layers most."""
 
-    def __init__(
-        self, model: Model, layers: Sequence[Layer], paths: Sequence[Path], top: int
-    ) -> None:
-        """Begin before the first picture. Raises LayerError for a layer without channels."""
-        self.model, self.layers, self.paths, self.top = model, layers, paths, top
-        self._start()
+    layers: tuple[str, ...]
+    top: int
+    name: ClassVar[str] = "exemplars"
+    version: ClassVar[int] = 2
 
-    def _start(self) -> None:
-        self.done = 0
-        self.best: dict[str, Best] = {}
-        self.skipped: dict[int, str] = {}
-        for layer in self.layers:
-            blank = as_maps(np.empty((1, *(n or 1 for n in layer.shape))), layer)
-            self.best[layer.name] = Best.none(blank.shape[1], self.top)
+    def map(self, models: Sequence[Model], batch: Batch) -> Partial:
+        """Run up to the layers."""
+        model, feeds = models[0].fit(batch.x)
+        parts = [model.values(rows, self.layers) for rows in model.batches(feeds)]
+        found = []
+        for name in self.layers:
+            a = np.concatenate([part[name] for part in parts]).astype(np.float32, copy=False)
+            found.append(Best.of(as_maps(a, model.layer(name)), batch.numbers, self.top))
+        return _partial(found)
 
-    def run(self, file: Path | None, progress: Progress) -> None:
-        """Look at the pictures that are left, keeping in `file` what was found."""
-        if file is not None:
-            self._resume(file)
-        kept = self.done
-        while self.done < len(self.paths):
-            progress(self.done, len(self.paths))
-            numbers = range(self.done, min(self.done + BATCH, len(self.paths)))
-            self._look_at(numbers)
-            self.done = numbers.stop
-            if file is not None and (
-                self.done == len(self.paths) or self.done >= kept + KEEP_EVERY
-            ):
-                self._keep(file)
-                kept = self.done
-        progress(self.done, len(self.paths))
+    def merge(self, a: Partial, b: Partial) -> Partial:
+        """Return the best of both."""
+        pairs = zip(self.best(a).values(), self.best(b).values(), strict=True)
+        return _partial([x.merge(y) for x, y in pairs])
 
-    def key(self) -> str:
-        """Return what the findings depend on, as a hash."""
-        what = {
-            "version": VERSION,
-            "model": self.model.sha256,
-            "layers": [layer.name for layer in self.layers],
-            "preprocess": {**asdict(self.model.preprocess), "source": ""},
-            "top": self.top,
-            "images": [_digest(path) for path in self.paths],
+    def key(self) -> Any:
+        """Return layers and number."""
+        return [self.layers, self.top]
+
+    def best(self, partial: Partial) -> dict[str, Best]:
+        """Return what was found of each layer."""
+        names = ("values", "items", "peaks")
+        return {
+            layer: Best(*(partial[f"{i}.{name}"] for name in names))
+            for i, layer in enumerate(self.layers)
         }
-        return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
-
-    def _look_at(self, numbers: range) -> None:
-        found = {i: x for i in numbers if (x := self._read(i)) is not None}
-        if not found:
-            return
-        model, feeds = self.model.fit(np.concatenate(list(found.values())))
-        names = tuple(self.best)
-        left = list(found)
-        for rows in model.batches(feeds):
-            values = model.values(rows, names)
-            count = len(rows[model.graph.source.name])
-            for layer in self.layers:
-                maps = as_maps(values[layer.name].astype(np.float32, copy=False), layer)
-                self.best[layer.name].add(maps, left[:count])
-            left = left[count:]
-
-    def _read(self, number: int) -> Array | None:
-        """Read a picture as the model is fed, [1, ...]; note why where that fails."""
-        source = self.model.graph.source
-        try:
-            x = self.model.read([self.paths[number]])
-        except InputError as error:
-            self.skipped[number] = str(error)
-            return None
-        if x.shape != (1, *source.shape[1:]):
-            self.skipped[number] = f"{self.paths[number]}: of shape {list(x.shape)}, not one input"
-            return None
-        return x
-
-    def _keep(self, file: Path) -> None:
-        arrays: dict[str, Array] = {
-            "done": np.array(self.done),
-            "skipped": np.array(list(self.skipped), np.int64),
-            "reasons": np.array(list(self.skipped.values()), np.str_),
-        }
-        for i, best in enumerate(self.best.values()):
-            arrays |= {f"{i}.{name}": array for name, array in vars(best).items()}
-        write_npz(file, arrays)
-
-    def _resume(self, file: Path) -> None:
-        """Take over what an earlier pass found, unless the file is missing or damaged."""
-        try:
-            arrays = read_npz(file)
-            done = int(arrays["done"])
-            names = [str(reason) for reason in arrays["reasons"]]
-            skipped = dict(zip(arrays["skipped"].tolist(), names, strict=True))
-            best = {}
-            for i, (name, blank) in enumerate(self.best.items()):
-                found = {k: arrays[f"{i}.{k}"] for k in vars(blank)}
-                if any(a.shape != getattr(blank, k).shape for k, a in found.items()):
-                    raise ValueError("other shapes")
-                best[name] = Best(**found)
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if 0 <= done <= len(self.paths) and all(b.images.max() < done for b in best.values()):
-            self.done, self.skipped, self.best = done, skipped, best
 
 
-def _digest(path: Path) -> str:
-    """Return the hash of what is in a file; of one that cannot be opened that of nothing."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+def _partial(found: Sequence[Best]) -> Partial:
+    return {f"{i}.{k}": array for i, best in enumerate(found) for k, array in vars(best).items()}

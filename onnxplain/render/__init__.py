@@ -2,7 +2,7 @@
 
 from onnxplain.render.blend import overlay, signed, symmetric_limit
 from onnxplain.render.color import COLORMAPS, colormap
-from onnxplain.render.panels import Panel, figure, save_png
+from onnxplain.render.panels import Panel, figure, png, save_png
 
 __all__ = [
     "COLORMAPS",
@@ -10,6 +10,7 @@ __all__ = [
     "colormap",
     "figure",
     "overlay",
+    "png",
     "save_png",
     "signed",
     "symmetric_limit",

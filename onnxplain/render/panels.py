@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,13 @@ def save_png(image: Image.Image | np.ndarray, path: str | Path) -> None:
     """
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     atomic_write(path, lambda file: picture.save(file, "PNG", compress_level=3))
+
+
+def png(image: Image.Image) -> bytes:
+    """Return a picture as PNG."""
+    file = BytesIO()
+    image.save(file, "PNG", compress_level=6)
+    return file.getvalue()
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:

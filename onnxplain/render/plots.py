@@ -13,8 +13,10 @@ from onnxplain.errors import ConfigError
 
 Array = np.ndarray[Any, Any]
 DPI = 110
+LONGEST = 28
+"""Characters of a name beside an axis."""
 MOST_TICKS = 40
-"""Above it a matrix's rows are numbered, not named."""
+"""Above it a matrix's rows are not named."""
 
 
 def available() -> bool:
@@ -41,10 +43,10 @@ def matrix(
         values, vmin=limits[0], vmax=limits[1], cmap="RdBu_r" if signed else "Blues"
     )
     figure.colorbar(shown, ax=axes, shrink=0.8)
-    if names is not None and len(names) <= MOST_TICKS:
-        short = [name if len(name) <= 28 else "…" + name[-27:] for name in names]
+    if names is not None:
+        short = list(map(_short, names)) if len(names) <= MOST_TICKS else []
         axes.set_yticks(range(len(short)), short, fontsize=7)
-        if values.shape[1] == len(short):
+        if values.shape[1] == len(names):
             axes.set_xticks(range(len(short)), short, fontsize=7, rotation=90)
     for bound in bounds:
         axes.axhline(bound - 0.5, color="black", linewidth=0.6)
@@ -69,11 +71,21 @@ def curves(
     if limits is not None:
         axes.set_ylim(*limits)
     if ticks is not None:
-        short = [t if len(t) <= 28 else "…" + t[-27:] for t in ticks]
-        axes.set_xticks(range(len(short)), short, fontsize=7, rotation=60, ha="right")
+        _name(axes, ticks)
     if len(lines) > 1:
         axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+    return _png(figure)
+
+
+def bars(values: Array, title: str, x: str, y: str, ticks: Sequence[str]) -> bytes:
+    """Draw a bar for each value, named by `ticks`."""
+    figure, axes = _axes(title, (7, 4.2))
+    axes.bar(range(len(values)), values)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    _name(axes, ticks)
+    axes.grid(alpha=0.3, axis="y")
     return _png(figure)
 
 
@@ -99,6 +111,18 @@ def _axes(title: str, size: tuple[float, float]) -> tuple[Any, Any]:
     axes = figure.add_subplot()
     axes.set_title(_plain(title), fontsize=10)
     return figure, axes
+
+
+def _name(axes: Any, ticks: Sequence[str]) -> None:
+    """Name the whole numbers of the x axis."""
+    axes.set_xticks(
+        range(len(ticks)), list(map(_short, ticks)), fontsize=7, rotation=60, ha="right"
+    )
+
+
+def _short(name: str) -> str:
+    """Return a name with its end kept: layers differ there."""
+    return _plain(name if len(name) <= LONGEST else "…" + name[1 - LONGEST :])
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """What the methods return: frozen records that can be saved, loaded and compared."""
 
 from onnxplain.results.maps import bilinear, minmax
+from onnxplain.results.predictions import LayerAgreement, LayerPredictions, Readouts
 from onnxplain.results.record import Record, axes
 from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
 
@@ -8,8 +9,11 @@ __all__ = [
     "Attribution",
     "Cam",
     "Explanation",
+    "LayerAgreement",
+    "LayerPredictions",
     "Prediction",
     "Ranked",
+    "Readouts",
     "Record",
     "Saliency",
     "axes",

@@ -15,6 +15,17 @@ from onnxplain.results.record import Record, axes
 Array = NDArray[Any]
 
 
+def probabilities(logits: Array, activation: str) -> NDArray[np.float64]:
+    """Return what logits [..., C] say, in [0, 1]: softmax over the classes, or each one's sigmoid."""
+    z = logits.astype(np.float64)
+    if activation == "sigmoid":
+        sigmoid: NDArray[np.float64] = np.exp(-np.logaddexp(0, -z))
+        return sigmoid
+    e = np.exp(z - z.max(-1, keepdims=True))
+    softmax: NDArray[np.float64] = e / e.sum(-1, keepdims=True)
+    return softmax
+
+
 class Ranked(NamedTuple):
     """One class of a ranking; `label` is the index as text when the model has no labels."""
 
@@ -50,13 +61,7 @@ class Prediction(Record):
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Probabilities [N, C] in [0, 1], computed in float64 without overflow."""
-        z = self.logits.astype(np.float64)
-        if self.activation == "sigmoid":
-            sigmoid: NDArray[np.float64] = np.exp(-np.logaddexp(0, -z))
-            return sigmoid
-        e = np.exp(z - z.max(1, keepdims=True))
-        softmax: NDArray[np.float64] = e / e.sum(1, keepdims=True)
-        return softmax
+        return probabilities(self.logits, self.activation)
 
     @property
     def classes(self) -> NDArray[np.int64]:

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import onnxplain as ox
+from onnxplain.dataset import Run
+from onnxplain.dataset import run as runs
 from onnxplain.errors import ConfigError, InputError, LayerError
 from onnxplain.executor import Session
-from onnxplain.methods import ranking
 from onnxplain.methods.exemplars import exemplars
 from tests import nets
 
@@ -45,7 +46,7 @@ def brute(model: ox.Model, paths: list[Path], layer: str) -> Any:
 def test_the_best_of_all_pictures(model: ox.Model, folder: Path, top: int) -> None:
     found = exemplars(model, folder, LAYERS, top=top)
     paths = sorted(folder.iterdir())
-    assert found.images == tuple(map(str, paths)) and found.skipped == ()
+    assert found.used == len(paths) and found.skipped == ()
     for name in LAYERS:
         maps = brute(model, paths, name)
         for channel in range(maps.shape[1]):
@@ -95,7 +96,7 @@ def test_unreadable_pictures_are_reported_and_skipped(model: ox.Model, folder: P
     found = exemplars(model, folder, LAYERS)
     assert found.of("features", 1) == expected
     assert [Path(name).name for name, _ in found.skipped] == ["05b.jpg", "12b.png"]
-    assert "05b.jpg" in found.skipped[0][1] and len(found.images) == 21
+    assert "05b.jpg" in found.skipped[0][1] and found.used == 21
 
 
 def test_arrays_are_taken_one_each(model: ox.Model, tmp_path: Path) -> None:
@@ -137,15 +138,15 @@ def test_channels_last_and_vectors(folder: Path) -> None:
         ({"top": 0}, ConfigError, "top = 0"),
         ({"layers": ["nowhere"]}, LayerError, "nowhere"),
         ({"layers": []}, LayerError, "a layer or more"),
-        ({"images": "nowhere"}, InputError, "nowhere: no such folder"),
-        ({"images": []}, InputError, "no files"),
+        ({"data": "nowhere"}, InputError, "nowhere: no such file or folder"),
+        ({"data": []}, InputError, "is no folder, file, array or list of paths"),
     ],
 )
 def test_refusals(
     model: ox.Model, folder: Path, change: dict[str, Any], error: Any, says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        exemplars(model, **({"images": folder, "layers": LAYERS} | change))
+        exemplars(model, **({"data": folder, "layers": LAYERS} | change))
 
 
 def test_only_what_was_looked_at_is_answered(model: ox.Model, folder: Path) -> None:
@@ -163,7 +164,8 @@ def test_one_batched_pass_that_stops_at_the_layers(
         exemplars(model, folder, LAYERS)
     assert rows == [16, 5]
     done: list[tuple[int, int]] = []
-    exemplars(model, folder, LAYERS, progress=lambda i, n: done.append((i, n)))
+    run = Run(batch=16, progress=lambda i, n: done.append((i, n)))
+    exemplars(model, folder, LAYERS, run=run)
     assert done == [(0, 21), (16, 21), (21, 21)]
 
 
@@ -176,10 +178,10 @@ def test_the_cache_answers_without_a_run(
 ) -> None:
     cache = tmp_path / "cache"
     (folder / "05b.jpg").write_bytes(b"not a picture")
-    fresh = exemplars(model, folder, LAYERS, cache=cache)
+    fresh = exemplars(model, folder, LAYERS, run=Run(cache=cache))
     with nets.counted_runs(monkeypatch) as rows:
-        again = exemplars(model, folder, LAYERS, cache=cache)
-    assert rows == [] and all_of(again) == all_of(fresh) and again.images == fresh.images
+        again = exemplars(model, folder, LAYERS, run=Run(cache=cache))
+    assert rows == [] and all_of(again) == all_of(fresh) and again.used == fresh.used
     assert len(list(cache.iterdir())) == 1
 
 
@@ -188,7 +190,7 @@ def test_the_cache_knows_what_it_depends_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     cache, layers, top, settings, seed = tmp_path / "cache", LAYERS, 4, "unit", 0
-    exemplars(nets.load(nets.conv_net(), preprocess="unit"), folder, layers, cache=cache)
+    exemplars(nets.load(nets.conv_net(), preprocess="unit"), folder, layers, run=Run(cache=cache))
     if changed == "picture":
         Image.new("RGB", (8, 8), "white").save(folder / "03.png")
     layers = LAYERS[:1] if changed == "layers" else layers
@@ -198,7 +200,7 @@ def test_the_cache_knows_what_it_depends_on(
     proto = nets.build(nets.HEAD, nets.BODY, seed=seed, **nets.WEIGHTS)
     model = nets.load(proto, preprocess=settings)
     with nets.counted_runs(monkeypatch) as rows:
-        found = exemplars(model, folder, layers, top=top, cache=cache)
+        found = exemplars(model, folder, layers, top=top, run=Run(cache=cache))
     assert sum(rows) == 21
     assert all_of(found) == all_of(exemplars(model, folder, layers, top=top))
 
@@ -208,33 +210,32 @@ def test_a_damaged_cache_is_as_good_as_none(
     model: ox.Model, folder: Path, tmp_path: Path, damage: bytes | None
 ) -> None:
     cache = tmp_path / "cache"
-    fresh = exemplars(model, folder, LAYERS, cache=cache)
+    fresh = exemplars(model, folder, LAYERS, run=Run(cache=cache))
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-200] if damage is None else damage)
-    assert all_of(exemplars(model, folder, LAYERS, cache=cache)) == all_of(fresh)
+    assert all_of(exemplars(model, folder, LAYERS, run=Run(cache=cache))) == all_of(fresh)
     assert file.read_bytes() == whole
 
 
 def test_an_interrupted_pass_goes_on(
     model: ox.Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranking, "KEEP_EVERY", 8)
-    monkeypatch.setattr(ranking, "BATCH", 4)
-    cache = tmp_path / "cache"
-    runs, run = [], Session.run
+    monkeypatch.setattr(runs, "KEEP_EVERY", 0)
+    how = Run(cache=tmp_path / "cache", batch=4, workers=1)
+    count, run = [], Session.run
 
     def failing(self: Session, *args: Any, **kwargs: Any) -> Any:
-        runs.append(1)
-        if len(runs) == 5:
+        count.append(1)
+        if len(count) == 5:
             raise KeyboardInterrupt
         return run(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", failing)
         with pytest.raises(KeyboardInterrupt):
-            exemplars(model, folder, LAYERS, cache=cache)
+            exemplars(model, folder, LAYERS, run=how)
     with nets.counted_runs(monkeypatch) as rows:
-        found = exemplars(model, folder, LAYERS, cache=cache)
+        found = exemplars(model, folder, LAYERS, run=how)
     assert sum(rows) == 21 - 16, "the first 16 pictures were kept"
     assert all_of(found) == all_of(exemplars(model, folder, LAYERS))
