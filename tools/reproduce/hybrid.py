@@ -76,7 +76,6 @@ def main() -> None:
         )
         measured, blocks = _removed(model, references, asked, given.measured, given.cache)
         lines += markdown(_removal_table(name, model, measured, blocks))
-        best, worst, random = blocks.T
         verdict.append(
             f"  Area against a random order: {_against(blocks, 0)} with the most important filters removed "
             f"first (below 0: agreement goes sooner), {_against(blocks, 1)} with the least important."
