@@ -263,7 +263,7 @@ class Model:
     def ablation(self, layer: Layer, output: str | None = None) -> Ablation:
         """Return the (cached) rest of the network from a layer on, to run without some channels.
 
-        output: a tensor, None for the logit. Raises LayerError for a layer that is no cut, or has no channels.
+        output: a tensor, None for the logit. Raises LayerError: the layer is no cut, or has no channels.
         """
         key = (layer.name, output or self.graph.logit.tensor)
         with self._lock:

@@ -20,8 +20,8 @@ def open_listing(path: Path) -> Files:
     """Return the files that a list names.
 
     A .csv or .tsv file with a header, a .json list of objects, or a .jsonl file with one object per line. The
-    file is under one of FILE_COLUMNS, relative to the list (or to a folder of the list's name beside it); its
-    class, by number or name, under one of LABEL_COLUMNS, where it is known.
+    file is under one of FILE_COLUMNS, relative to the list (or to a folder beside it); its class, by number
+    or name, under one of LABEL_COLUMNS, where it is known.
 
     Raises InputError: unreadable, empty, or without such a column.
     """
@@ -67,11 +67,11 @@ def _column(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | No
 
 
 def _folder(path: Path, first: str) -> Path:
-    """Return what the paths of a list are relative to."""
-    for folder in (path.parent, path.parent / path.stem):
-        if (folder / first).is_file():
-            return folder
-    return path.parent
+    """Return what the paths of a list are relative to: its folder, or one in there that has the first."""
+    if (path.parent / first).is_file():
+        return path.parent
+    folders = (p for p in sorted(path.parent.iterdir()) if p.is_dir())
+    return next((p for p in folders if (p / first).is_file()), path.parent)
 
 
 def _label(value: Any) -> int | str:

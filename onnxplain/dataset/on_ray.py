@@ -102,22 +102,18 @@ def run(
 
     Raises ConfigError (no Ray, or no cluster there), WorkerError (workers die of a piece again and again).
     """
-    ray, ours = _connect(address)
+    ray = _connect(address)
+    crew = _Crew(ray, models, job, workers)
+    waiting: deque[_Task] = deque()
     try:
-        crew = _Crew(ray, models, job, workers)
-        waiting: deque[_Task] = deque()
-        try:
-            for piece in pieces:
-                waiting.append(crew.give(_packed(piece), waiting))
-                if len(waiting) >= 2 * crew.count:
-                    yield _result(ray, crew, waiting)
-            while waiting:
+        for piece in pieces:
+            waiting.append(crew.give(_packed(piece), waiting))
+            if len(waiting) >= 2 * crew.count:
                 yield _result(ray, crew, waiting)
-        finally:
-            crew.dismiss()
+        while waiting:
+            yield _result(ray, crew, waiting)
     finally:
-        if ours:
-            ray.shutdown()
+        crew.dismiss()
 
 
 def import_ray() -> Any:
@@ -134,16 +130,16 @@ def import_ray() -> Any:
     return ray
 
 
-def _connect(address: str | None) -> tuple[Any, bool]:
-    """Return Ray, connected, and whether this call connected it."""
+def _connect(address: str | None) -> Any:
+    """Return Ray, connected: once for all passes, until the process ends."""
     ray = import_ray()
     if ray.is_initialized():
-        return ray, False
+        return ray
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises a family of types, gRPC's among them
         raise ConfigError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    return ray, True
+    return ray
 
 
 def _packed(piece: Piece) -> Piece:

@@ -16,8 +16,8 @@ from onnxplain.methods.features import classifying, feature_layers, pooled, valu
 from onnxplain.model import Model
 from onnxplain.results.filters import CONSTANT, FeatureCorrelation
 
-MOST = 8192
-"""Channels of all layers together: the matrix of all pairs takes 8 bytes times their square."""
+MOST = 4096
+"""Channels of all layers together: their matrix takes 8 bytes a pair, and some are in memory at once."""
 PAPER = "Yang et al., 2023, arXiv 2211.00185 (formulas ours)"
 
 
@@ -31,7 +31,7 @@ def feature_correlation(
 
     A feature is the mean of a channel over its positions. data: see `onnxplain.dataset.open_data`. layers:
     None takes those that hold features at each depth, or the last of each resolution where the former have
-    more than 8192 channels together. One pass; memory depends on the channels, not on the images.
+    more than 4096 channels together. One pass; memory depends on the channels, not on the images.
 
     Raises LayerError, InputError, TargetError (no classes), ConfigError.
     """

@@ -218,8 +218,8 @@ def test_what_is_broken_is_said(case: str, tmp_path: Path) -> None:
 def test_a_list_beside_its_folder(tmp_path: Path) -> None:
     made.flat(tmp_path / "pictures")
     rows = [{"file": "00.png"}, {"file": "gone.png"}]
-    (tmp_path / "pictures.json").write_text(json.dumps(rows))
-    source = open_data(tmp_path / "pictures.json")
+    (tmp_path / "classes.json").write_text(json.dumps(rows))
+    source = open_data(tmp_path / "classes.json")
     assert source.item(0).content == tmp_path / "pictures" / "00.png"
     with pytest.raises(InputError, match=r"gone\.png"):
         source.item(1).packed()

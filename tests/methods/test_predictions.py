@@ -166,19 +166,25 @@ def test_all_filters_kept_is_the_model(everything: float) -> None:
     assert all(kept.all() for kept in found.kept)
 
 
+@pytest.mark.parametrize("layer", ["features", "c2"])
 @pytest.mark.parametrize("baseline", ["zero", "mean"])
 @pytest.mark.parametrize(("keep", "count"), [(2, 2), (0.3, 2), (0.41, 3)])
-def test_keep_keeps_the_strongest_filters(baseline: str, keep: float, count: int) -> None:
-    refs = {"references": readouts()} if baseline == "mean" else {}
+def test_keep_keeps_the_strongest_filters(
+    layer: str, baseline: str, keep: float, count: int
+) -> None:
+    """By mean |A|, also where A is negative (c2, before its Relu)."""
+    refs = ox.fit_readouts(model(), nets.images(90, seed=7), [layer])
     x = nets.images(6)
-    found = asked("keep", x=x, layers=["features"], keep=keep, baseline=baseline, **refs)
-    a = values(model(), x, "features")[0]
+    more = {"references": refs} if baseline == "mean" else {}
+    found = asked("keep", x=x, layers=[layer], keep=keep, baseline=baseline, **more)
+    a = values(model(), x, layer)[0]
     w, b = (nets.weights_of(gap_net())[name].numpy() for name in ("w", "b"))
-    base = readouts().mean_of("features") if baseline == "mean" else np.zeros(K)
+    base = refs.mean_of(layer) if baseline == "mean" else np.zeros(K)
     for n in range(6):
         strongest = np.argsort(-np.abs(a[n]).mean((1, 2)))[:count]
         assert np.flatnonzero(found.kept[0][n]).tolist() == sorted(strongest.tolist())
-        phi = np.where(found.kept[0][n], a[n].mean((1, 2)), base)
+        shown = np.where(found.kept[0][n][:, None, None], a[n], base[:, None, None])
+        phi = np.maximum(shown, 0).mean((1, 2))
         np.testing.assert_allclose(found.logits[0, n], w @ phi + b, rtol=1e-5, atol=1e-6)
     assert found.maps == (None,) and not found.evidence
 
