@@ -5,9 +5,10 @@
 Layer by layer: how often a linear readout of the layer's mean features, fitted to the model's own logits on
 other images, decides as the model does (agreement), and the share of images decided from that layer on
 (decision depth). Removal: the filters of the default layer are replaced by 0, the most important first, the
-least first, and in random order (importance measured on other images); agreement with the whole model over
-the share removed, as areas, with intervals over blocks of ten images, which are run apart. tools/layerwise.py
-has R2, ridges and the other modes.
+least first (those whose absence raises the logit come before all), and in random order, importance being
+measured on other images. Over the share removed: how many images keep their answer, the probability and the
+logit of the class, as areas, with intervals over blocks of ten images, which are run apart.
+tools/layerwise.py has R2, ridges and the other modes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ MODELS = (
     "imagenet/mobilenet_v2_torchvision_float.onnx",
 )
 BLOCK = 10
+LEFT = ("agreement", "probability", "logit")
 
 
 def main() -> None:
@@ -77,8 +79,11 @@ def main() -> None:
         measured, blocks = _removed(model, references, asked, given.measured, given.cache)
         lines += markdown(_removal_table(name, model, measured, blocks))
         verdict.append(
-            f"  Area against a random order: {_against(blocks, 0)} with the most important filters removed "
-            f"first (below 0: agreement goes sooner), {_against(blocks, 1)} with the least important."
+            "  Areas against a random order (below 0: gone sooner), the most important removed first: "
+            + "; ".join(f"{what} {_against(blocks[:, i], 0)}" for i, what in enumerate(LEFT))
+            + ". The least important first: "
+            + "; ".join(f"{what} {_against(blocks[:, i], 1)}" for i, what in enumerate(LEFT))
+            + "."
         )
     lines += ["### Verdict", "", *verdict]
     publish("hybrid", "What layers already predict, and which filters matter", lines, given.write)
@@ -87,32 +92,38 @@ def main() -> None:
 def _removed(
     model: ox.Model, references: Any, asked: Any, count: int, cache: Any
 ) -> tuple[int, Array]:
-    """Return how many images importance was measured on, and the areas [blocks, 3] of removal curves."""
+    """Return how many images importance was measured on, and areas [blocks, what is left, order], 3 x 3."""
     images, labels = references
+    some = np.linspace(0, len(labels) - 1, count).astype(int)  # they may be sorted by class
+    spread = images[some] if isinstance(images, np.ndarray) else [images[i] for i in some]
     found = ox.filter_importance(
-        model, (images[:count], labels[:count]), [model.layer(None)], run=run(cache, 32)
+        model, (spread, labels[some]), [model.layer(None)], run=run(cache, 32)
     )
     areas = []
     for begin in range(0, len(asked[1]), BLOCK):
         block = tuple(part[begin : begin + BLOCK] for part in asked)
         curves = ox.removal_curves(model, block, found.layers[0], run=run(cache, BLOCK))
-        areas.append(curves.areas())
+        areas.append([curves.areas(c) for c in (None, curves.probability, curves.score)])
     return found.images, np.stack(areas)
 
 
 def _removal_table(name: str, model: ox.Model, measured: int, blocks: Array) -> Table:
     layer = model.layer(None)
     ways = ("most important first", "least important first", "random")
-    rows = [(way, _interval(areas)) for way, areas in zip(ways, blocks.T, strict=True)]
-    rows.append(("between the first two", _interval(blocks[:, 1] - blocks[:, 0])))
+    rows = [
+        (way, *(_interval(blocks[:, what, order]) for what in range(3)))
+        for order, way in enumerate(ways)
+    ]
     caption = (
         f"{name}, {layer.name} ({layer.channels} filters), importance from {measured} images, "
         f"removal on {len(blocks)} blocks of {BLOCK}"
     )
-    return Table(("filters removed", "area under agreement"), tuple(rows), caption)
+    columns = ("filters removed", "area under agreement", "under probability", "under logit")
+    return Table(columns, tuple(rows), caption)
 
 
 def _against(blocks: Array, way: int) -> str:
+    """Compare the areas [blocks, 3] of an order with those of the random one."""
     difference = (blocks[:, way] - blocks[:, 2]).mean()
     return f"{difference:+.3f} (p {paired(blocks[:, way], blocks[:, 2]):.2g})"
 
