@@ -89,4 +89,5 @@ def test_sums_are_the_networks_own_shapley_values() -> None:
 
 
 def test_the_folder_of_the_cache_is_not_shown() -> None:
-    assert common.shown(["--images", "3", "--cache", "/x", "--files", "a"]) == ["--images", "3", "--files", "a"]  # fmt: skip
+    given = ["--images", "3", "--cache", "/x", "--files", "a"]
+    assert common.shown(given) == ["--images", "3", "--files", "a"]

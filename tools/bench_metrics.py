@@ -75,7 +75,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=5)
-    turns = parser.parse_args().turns
+    parser.add_argument("--threads", type=int, default=2, help="of either side")
+    given = parser.parse_args()
+    turns, threads = given.turns, given.threads
+    torch.set_num_threads(threads)
     try:
         import quantus
     except ImportError:
@@ -83,10 +86,12 @@ def main() -> None:
         return
     model = net()
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"net: {parameters} parameters, {SIDE} px, {SIDE} steps, medians of {turns} turns")
+    print(
+        f"net: {parameters} parameters, {SIDE} px, {SIDE} steps, {threads} threads, {turns} turns"
+    )
     print(f"quantus {quantus.__version__}, torch {torch.__version__}, onnxplain {ox.__version__}")
-    for maps in (1, 8):
-        seconds, away = measured(quantus, model, maps, turns)
+    for maps in (1, 4):
+        seconds, away = measured(quantus, model, maps, turns, threads)
         theirs, ours = (statistics.median(seconds[name]) for name in ("quantus", "onnxplain"))
         print(
             f"{maps} map(s) per call: quantus {theirs:.3f} s, onnxplain {ours:.3f} s per map, ratio "
@@ -95,10 +100,10 @@ def main() -> None:
 
 
 def measured(
-    quantus: Any, theirs: nn.Module, count: int, turns: int
+    quantus: Any, theirs: nn.Module, count: int, turns: int, threads: int
 ) -> tuple[dict[str, list[float]], float]:
     """Return the seconds per map of each turn of both, and how far their curves are apart."""
-    ours = ox.load(exported(theirs), device="cpu")
+    ours = ox.load(exported(theirs), device="cpu", threads=threads)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 1, SIDE, SIDE)).astype(np.float32)
     maps = rng.random((count, SIDE, SIDE)).astype(np.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +80,16 @@ class Answers:
         parts = [self._run(rows) for rows in self.model.batches(feeds, self._at_once)]
         return np.concatenate(parts).astype(np.float64)
 
+    def to_many(self, i: int, count: int, make: Callable[[slice], Array]) -> Array:
+        """Return the logits of `count` altered versions of image i, float64 [count, C].
+
+        make: gives some of them, few at a time: two threads each make some and run them.
+        """
+        size = self._at_once
+        parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
+        with ThreadPoolExecutor(2, "onnxplain") as pool:
+            return np.concatenate(list(pool.map(lambda part: self.to(i, make(part)), parts)))
+
     def to_each(self, versions: Array) -> Array:
         """Return the logits of one altered version of every image, [N, ...] -> float64 [N, C]."""
         feeds = {**self.feeds, self.source.name: versions}
@@ -95,11 +106,6 @@ class Answers:
         """Return maps [m, H, W] with the axes of the input, to be broadcast over its colours."""
         assert self.source.axes is not None
         return np.expand_dims(planes, self.source.axes.index("C"))
-
-    def pieces(self, count: int) -> Iterator[slice]:
-        """Yield slices of `count` versions, each of as many as are best made and run at once."""
-        for begin in range(0, count, self._at_once):
-            yield slice(begin, min(begin + self._at_once, count))
 
     @cached_property
     def _at_once(self) -> int:

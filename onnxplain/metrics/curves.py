@@ -26,13 +26,11 @@ def ranks(maps: Array) -> Array:
     order of rows would be a map of its own.
     """
     flat = -maps.reshape(len(maps), -1)
-    ties = np.random.default_rng(0).random(flat.shape[1])
+    shuffled = np.random.default_rng(0).permutation(flat.shape[1])
     found = np.empty(flat.shape, np.int32)
     for place, values in zip(found, flat, strict=True):
-        order = np.argsort(values)
-        if (np.diff(values[order]) == 0).any():  # few maps have none; this takes ten times as long
-            order = np.lexsort((ties, values))
-        place[order] = np.arange(flat.shape[1], dtype=np.int32)
+        order = shuffled[np.argsort(values[shuffled], kind="stable")]
+        place[order] = np.arange(len(order), dtype=np.int32)
     return found.reshape(maps.shape)
 
 
@@ -49,14 +47,18 @@ def flipping_curve(
         raise ConfigError(f"a curve needs steps >= 1, got {steps!r}")
     key = ("flipping", steps, fill, insert)
     if key not in case.curves:
-        places, answers = ranks(case.maps), case.answers
-        counts = np.rint(np.linspace(0, places[0].size, steps + 1)).astype(np.int32)
-        found = np.empty((len(answers), len(counts)))
-        for i, place in enumerate(places):
-            for part in answers.pieces(len(counts)):
+        answers, found = case.answers, np.empty((len(case.maps), steps + 1))
+        for i, place in enumerate(ranks(case.maps)):
+            counts = np.rint(np.linspace(0, place.size, steps + 1)).astype(place.dtype)
+
+            def some(
+                part: slice, i: int = i, place: Array = place, counts: Array = counts
+            ) -> Array:
                 taken = place < counts[part, None, None]
-                logits = answers.to(i, kept(answers, i, taken if insert else ~taken, fill))
-                found[i, part] = answers.probability(logits, int(answers.classes[i]))
+                return kept(answers, i, taken if insert else ~taken, fill)
+
+            logits = answers.to_many(i, len(counts), some)
+            found[i] = answers.probability(logits, int(answers.classes[i]))
         case.curves[key] = found
     return case.curves[key]
 
@@ -98,9 +100,12 @@ def allegiance_curve(case: Case, fill: Fill = "black") -> Array:
         answers, found = case.answers, np.empty((len(case.answers), len(SHARES)), bool)
         for i, m in enumerate(case.maps):
             taken = top_pixels(m, SHARES)
-            for part in answers.pieces(len(SHARES)):
-                logits = answers.to(i, kept(answers, i, ~taken[part], fill))
-                found[i, part] = logits.argmax(1) == answers.logits[i].argmax()
+
+            def some(part: slice, i: int = i, taken: Array = taken) -> Array:
+                return kept(answers, i, ~taken[part], fill)
+
+            logits = answers.to_many(i, len(SHARES), some)
+            found[i] = logits.argmax(1) == answers.logits[i].argmax()
         case.curves[key] = found
     return case.curves[key]
 

@@ -103,19 +103,16 @@ def _drops(answers: Answers, i: int, versions: Array) -> Array:
     """Return z_c(x) - z_c(version) of image i, float64 [m]."""
     c = answers.classes[i]
     versions = versions.astype(answers.x.dtype)
-    parts = [answers.to(i, versions[part])[:, c] for part in answers.pieces(len(versions))]
-    found: Array = answers.logits[i, c] - np.concatenate(parts)
+    logits = answers.to_many(i, len(versions), lambda part: versions[part])
+    found: Array = answers.logits[i, c] - logits[:, c]
     return found
 
 
 def _taken(answers: Answers, i: int, squares: Array, fill: Fill) -> Array:
     """Return how much z_c of image i falls when each square becomes `fill`."""
     c = answers.classes[i]
-    parts = [
-        answers.to(i, kept(answers, i, ~squares[part], fill))[:, c]
-        for part in answers.pieces(len(squares))
-    ]
-    found: Array = answers.logits[i, c] - np.concatenate(parts)
+    logits = answers.to_many(i, len(squares), lambda part: kept(answers, i, ~squares[part], fill))
+    found: Array = answers.logits[i, c] - logits[:, c]
     return found
 
 
