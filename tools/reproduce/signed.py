@@ -103,7 +103,7 @@ def main() -> None:
     given = parser.parse_args()
     names = chosen(MODELS, given.files)
     models = [load(name) for name in names]
-    lines, cells = provenance(models), list[tuple[str, bool, bool]]()
+    lines, cells, chance = provenance(models), list[tuple[str, bool, bool]](), list[str]()
     lines += [
         "Area under the allegiance curve (lower: the map finds what matters), mean and interval.",
         "",
@@ -113,6 +113,7 @@ def main() -> None:
         found = run(given.cache).over(pictures(name, count), model, Allegiance()).partial
         lines += markdown(_table(name, found))
         cells += _cells(name, found)
+        chance.append(_beside_chance(name, found))
     lines += ["### The same in the paper", ""]
     rows = tuple(
         (f"{fill}: {kind}", *values.split())
@@ -129,7 +130,7 @@ def main() -> None:
         "ConvNeXt-T pre",
     )
     lines += markdown(Table(columns, rows, "Llorente et al., drafts of the paper"))
-    lines += ["### Verdict", "", *_verdict(cells)]
+    lines += ["### Verdict", "", *_verdict(cells), *chance]
     publish("signed", "Do signed maps find what black and white pixels change?", lines, given.write)
 
 
@@ -179,6 +180,25 @@ def _cells(name: str, found: Partial) -> list[tuple[str, bool, bool]]:
             words = f"{name}, {kind} {fill} {difference:+.3f} (p {p:.2g})"
             cells.append((words, matched, bool(difference < 0) == matched and difference != 0))
     return cells
+
+
+def _beside_chance(name: str, found: Partial) -> str:
+    """Say how each map with its own colour stands beside pixels in random order."""
+    said = []
+    for fill, kinds in MATCHED.items():
+        random = areas(found, "random", fill)
+        for kind in ("absolute", *kinds):
+            mine = areas(found, kind, fill)
+            p = paired(mine, random)
+            word = (
+                "not told apart"
+                if p >= 0.05
+                else "below"
+                if mine.mean() < random.mean()
+                else "above"
+            )
+            said.append(f"{kind} {fill} {word} (p {p:.2g})")
+    return f"- {name}, beside a random order: {', '.join(said)}."
 
 
 def _verdict(cells: list[tuple[str, bool, bool]]) -> list[str]:
