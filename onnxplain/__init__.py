@@ -17,6 +17,8 @@ from onnxplain.version import __version__
 
 if TYPE_CHECKING:
     from onnxplain.dataset import Run as Run
+    from onnxplain.embed import Exported as Exported
+    from onnxplain.embed import export as export
     from onnxplain.errors import OnnxplainError as OnnxplainError
     from onnxplain.graph.layers import Layer as Layer
     from onnxplain.hierarchy import Hierarchy as Hierarchy
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "Exported": "embed",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
     "Layer": "graph.layers",
@@ -75,6 +78,7 @@ _HOMES = {
     "decompose_many": "methods.decompose",
     "evaluate": "metrics.evaluate",
     "exemplars": "methods.exemplars",
+    "export": "embed",
     "feature_correlation": "methods.correlation",
     "filter_importance": "methods.importance",
     "fit_readouts": "methods.readouts",

@@ -141,6 +141,23 @@ class Session:
         return {k: v if k in keep else v.numpy() for k, v in values.items()}
 
 
+def run_plainly(model: bytes | str, feeds: Mapping[str, Array]) -> dict[str, Any]:
+    """Run a serialised model or a file once, as any program would: with all defaults, on the CPU.
+
+    Raises ModelError if onnxruntime refuses it or fails.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # says less, changes nothing
+    try:
+        session = ort.InferenceSession(model, options, providers=[_CPU])
+        names = [o.name for o in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    except Exception as error:  # onnxruntime raises a family of pybind11 types
+        raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error
+
+
 def runtime_version() -> str:
     """Return the version of onnxruntime."""
     import onnxruntime as ort

@@ -100,8 +100,8 @@ class Model:
         labels: Sequence[str] | None,
     ) -> None:
         """Canonicalise the file; use `load`."""
-        self.name, self.path, self.sha256 = file.name, file.path, file.sha256
-        self.executor, self._file = executor, file
+        self.file, self.name, self.path, self.sha256 = file, file.name, file.path, file.sha256
+        self.executor = executor
         self._imported = import_graph(file.proto, file.weights)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
@@ -122,7 +122,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
         asked = (self.executor.device, self.executor.threads, self.executor.tf32)
-        return _arrived, (self._file, asked, self.preprocess, self.labels)
+        return _arrived, (self.file, asked, self.preprocess, self.labels)
 
     # --- what the file holds ----------------------------------------------------------------------
     @property
@@ -281,7 +281,7 @@ class Model:
         with self._lock:
             key = (float(share), seed)
             if key not in self._shuffled:
-                file = shuffled(self._file, *key)
+                file = shuffled(self.file, *key)
                 twin = Model(file, self.executor, self.preprocess, self.labels)
                 self._shuffled[key] = twin
             return self._shuffled[key]

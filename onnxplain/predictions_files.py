@@ -5,34 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.explain import Outcome, file_stems, read_input
-from onnxplain.files import atomic_write, write_text
+from onnxplain.files import write_bytes, write_text
+from onnxplain.methods.hybrid import hybrid_view
 from onnxplain.methods.predictions import layer_predictions
 from onnxplain.model import Model
 from onnxplain.render import plots
 from onnxplain.render.report import Picture, Section, Table, write_report
-from onnxplain.results import LayerAgreement, LayerPredictions, Readouts
+from onnxplain.results import LayerAgreement, LayerPredictions, Readouts, Record
+from onnxplain.results.filters import FilterImportance
+from onnxplain.results.hybrid import HybridView
 from onnxplain.results.predictions import POOR, shown_r2
 from onnxplain.results.records import probabilities
+
+Saved = TypeVar("Saved", bound=Record)
 
 MOST_MAPS = 15
 """Heat maps on one sheet; of more layers so many are drawn, evenly spread, the last among them."""
 MOST_SECTIONS = 50
 """Images shown on the page; the files of all are written."""
+FILTERS = "strongest filters (evidence)"
 RIVALS = 3
 """Classes whose probability is plotted over the layers, the explained one among them."""
 
 
 @dataclass(frozen=True)
 class Predicted(Outcome):
-    """An image's prediction, what its layers predict, the files written, and its part of the page."""
+    """An image's prediction, what its layers predict, the files written, and its part of the page.
+
+    `hybrid`: the evidence of filters beside their importance, where that is known.
+    """
 
     record: LayerPredictions | None = None
+    hybrid: HybridView | None = None
     files: tuple[str, ...] = ()
     section: Section | None = None
 
@@ -48,6 +58,7 @@ class Predicted(Outcome):
             "decision_depth": depth,
             "decided_from": r.layers[depth] if depth < len(r.layers) else None,
             "layers": [_layer_facts(r, i) for i in range(len(r.layers))],
+            "hybrid": None if self.hybrid is None else _hybrid_facts(self.hybrid),
             "files": list(self.files),
         }
 
@@ -58,15 +69,16 @@ def predict_files(
     out: Path,
     readouts: Readouts | None = None,
     options: Mapping[str, Any] | None = None,
+    importance: FilterImportance | None = None,
 ) -> Iterator[Predicted]:
     """Ask the layers about each image, write into `out`, and yield what came of each, in order.
 
     Per image a record (`<name>.layers.json` and .npz), a table (.csv), a picture of the layers' heat maps
     (`.layers.png`; none for a model that takes no pictures) and, with matplotlib, a plot of the
-    probability over the layers (`.trajectory.png`). Of a file of several inputs the record holds all, the
-    rest shows the first. options: of `layer_predictions`. An image that
-    cannot be read is reported in its result and the others go on; an error that would befall every image is
-    raised.
+    probability over the layers (`.trajectory.png`). Of a file that holds several images the record has all,
+    the rest shows the first. options: of `layer_predictions`. importance: of the model's filters, to set
+    their evidence beside. An image that cannot be read is reported in its result and the others go on; an
+    error that would befall every image is raised.
     """
     for path, stem in zip(images, file_stems(images), strict=True):
         try:
@@ -78,6 +90,7 @@ def predict_files(
         prediction = model.predict(x)
         top = tuple(prediction.top(5)[0])
         table = layer_table(record)
+        hybrid = None if importance is None else hybrid_view(record, importance)
         written = [record.save(out, f"{stem}.layers"), out / f"{stem}.layers.csv"]
         write_text(written[1], table.csv())
         pictures = []
@@ -91,11 +104,12 @@ def predict_files(
             top,
             prediction.warning,
             record=record,
+            hybrid=hybrid,
             files=tuple(map(str, written)),
             section=Section(
                 f"{path}: {top[0].label} {top[0].probability:.1%}",
                 tuple(notes(record)),
-                (table,),
+                (*_for_page(table), *([] if hybrid is None else [hybrid_table(hybrid)])),
                 tuple(pictures),
             ),
         )
@@ -114,18 +128,13 @@ def write_page(
     return write_report(out / "predictions.html", title, [*more, *sections])
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    atomic_write(path, lambda file: file.write(data))
-
-
 # --- one image ----------------------------------------------------------------------------------------
 def layer_table(r: LayerPredictions) -> Table:
     """Return a row per layer, and one for the model itself."""
     c = r.label(int(r.classes[0]))
     columns = ["layer", "predicts", "p", f"p({c})", "rank", "margin", "entropy", "agrees"]
     columns += ["held-out R2"] if r.r2 else []
-    columns += ["strongest filters (evidence)"] if r.evidence else []
+    columns += [FILTERS] if r.evidence else []
     rows: list[tuple[object, ...]] = []
     for i in range(len(r.layers)):
         f = _layer_facts(r, i)
@@ -150,6 +159,40 @@ def layer_table(r: LayerPredictions) -> Table:
         )
     )
     return Table(tuple(columns), tuple(rows), f"{c}, layer by layer")
+
+
+def _for_page(table: Table) -> tuple[Table, ...]:
+    """Return a table of layers as a page has room for it: long names cut, the filters apart."""
+    rows = [(_tail(str(name)), *cells) for name, *cells in table.rows]
+    if table.columns[-1] != FILTERS:
+        return (Table(table.columns, tuple(rows), table.caption),)
+    main = Table(table.columns[:-1], tuple(row[:-1] for row in rows), table.caption)
+    filters = tuple((row[0], row[-1]) for row in rows if row[-1] is not None)
+    return main, Table(
+        (table.columns[0], table.columns[-1]), filters, "What speaks for it or against"
+    )
+
+
+def hybrid_table(found: HybridView) -> Table:
+    """Return a row per layer: how evidence for the image goes with importance over the data."""
+    columns = ("layer", "evidence ~ importance", "strong here, worth little over the data")
+    rows = tuple(
+        (_tail(layer.layer), layer.agreement, unusual_text(layer.unusual)) for layer in found.layers
+    )
+    return Table(columns, rows, "Evidence of filters beside their importance over the data")
+
+
+def unusual_text(filters: Sequence[int], most: int = 8) -> str:
+    """Return numbers of filters as text, of many the first."""
+    more = f" and {len(filters) - most} more" if len(filters) > most else ""
+    return (", ".join(map(str, filters[:most])) + more) or "none"
+
+
+def _hybrid_facts(found: HybridView) -> list[dict[str, Any]]:
+    return [
+        {"layer": h.layer, "agreement": h.agreement, "unusual": list(h.unusual)}
+        for h in found.layers
+    ]
 
 
 def notes(r: LayerPredictions) -> list[str]:
@@ -272,7 +315,7 @@ def agreement_section(a: LayerAgreement, pictures: Sequence[Picture]) -> Section
     return Section(
         f"Over {a.meta['data']}: {a.images} images",
         tuple(agreement_notes(a)),
-        (agreement_table(a),),
+        _for_page(agreement_table(a)),
         tuple(pictures),
     )
 
@@ -350,8 +393,8 @@ def agreement_facts(a: LayerAgreement) -> dict[str, Any]:
 
 
 # --- readouts -----------------------------------------------------------------------------------------
-def load_readouts(path: Path) -> Readouts:
-    """Read saved readouts by the path of their .json or .npz file; raises InputError, ConfigError."""
+def load_saved(kind: type[Saved], path: Path) -> Saved:
+    """Read a saved record by the path of its .json or .npz file; raises InputError, ConfigError."""
     if path.suffix not in (".json", ".npz"):
-        raise ConfigError(f"{path}: readouts are a .json file with its .npz")
-    return Readouts.load(path.parent, path.stem)
+        raise ConfigError(f"{path}: what was saved is a .json file with its .npz: name that")
+    return kind.load(path.parent, path.stem)

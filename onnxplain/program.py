@@ -98,6 +98,18 @@ class Program:
         self._baseline = dict(values)
         self._references = {}
 
+    def reference(self) -> dict[str, Array]:
+        """Return what the rules read at the reference, by tensor, where it is the same for all images.
+
+        Raises InputError where it is not, or before `set_reference`.
+        """
+        alike = self.pair.one_reference or (self.pair.pinned and not self.pair.beside)
+        if self.pair.references and not alike:
+            raise InputError(
+                f"the reference pass from {', '.join(self.wrt)!r} depends on the images"
+            )
+        return {k.removesuffix(REFERENCE): v for k, v in self._reference({}).items()}
+
     @cached_property
     def _reference_session(self) -> Session:
         return self._executor.session(self.pair.reference())
@@ -112,7 +124,7 @@ class Program:
             return {}
         if self._baseline is None:
             raise InputError(f"rule table {self.rules!r} needs set_reference() first")
-        rows = 1 if self.pair.one_reference else _rows(feeds)
+        rows = 1 if self.pair.one_reference or self.pair.pinned else _rows(feeds)
         if rows in self._references:
             return self._references[rows]
         at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxplain.errors import ConfigError
-from onnxplain.feeds import Feeds
+from onnxplain.feeds import Feeds, input_spec
 from onnxplain.methods.common import start
 from onnxplain.methods.gradient import gradient
 from onnxplain.model import Model
@@ -72,11 +72,14 @@ def noise(model: Model, seed: int) -> Feeds:
     share is 1.
     """
     rng = np.random.default_rng(seed)
+    size = (64, 64)
+    if model.preprocess.resize == "none" and model.spec.is_picture:
+        size = model.preprocess.target_size(input_spec(model.graph.source, keep_open=False))
     feeds = {}
     for given in model.graph.inputs:
         shape = [1 if isinstance(s, str) else s for s in given.shape]
         if given == model.graph.source and model.spec.is_picture:
-            drawn = model.read(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+            drawn = model.read(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
         elif not given.per_image:
             drawn = np.ones(shape)
         elif given.dtype.kind == "f":

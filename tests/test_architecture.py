@@ -32,6 +32,7 @@ LAYERS = [
         "verify",
         "page",
     },
+    {"embed"},
     {"serve"},
     {"cli", "__main__", "__init__"},
 ]

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from PIL import Image
 
+import onnxplain as ox
 from onnxplain.render import plots
-from onnxplain.results import LayerAgreement, LayerPredictions, Readouts
+from onnxplain.results import LayerAgreement, LayerPredictions, Readouts, Record
 from tests import nets
 from tests.methods.readable import BODY, gap_net
 from tests.test_cli import CAT, MODEL, Ran, failed, run  # noqa: F401  (a fixture)
@@ -199,7 +200,7 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
         ([CAT, "--layer", "relu9"], "no layer 'relu9'"),
         ([CAT, "--references", "nowhere"], "nowhere: no such file or folder"),
         ([CAT, "--readouts", "nowhere.json"], "nowhere.json: cannot be read"),
-        ([CAT, "--readouts", "readouts.txt"], "readouts are a .json file"),
+        ([CAT, "--readouts", "readouts.txt"], "is a .json file with its .npz"),
         ([CAT, "--references", "a", "--readouts", "b.json"], "not both"),
     ],
 )
@@ -226,3 +227,34 @@ def test_other_pre_processing_than_the_readouts_had_is_said(run: Command, refere
         "unit",
     )
     assert ran.code == 0 and "images were pre-processed otherwise then" in ran.err
+
+
+def test_evidence_beside_importance(run: Command, references: Path, tmp_path: Path) -> None:  # noqa: F811
+    model = ox.load(MODEL, device="cpu")
+    worth = ox.filter_importance(model, references, ["relu3_1", "relu3_2"], "first_order")
+    worth.save(tmp_path, "worth")
+    ran = run(
+        "predictions",
+        MODEL,
+        CAT,
+        "--references",
+        references,
+        "--importance",
+        "worth.json",
+        "--json",
+    )
+    (found,) = json.loads(ran.out)["images"]
+    record = Record.load(tmp_path / "onnxplain-out", "cat.layers")
+    expected = ox.hybrid_view(record, worth)  # type: ignore[arg-type]
+    assert [h["layer"] for h in found["hybrid"]] == ["relu3_1", "relu3_2"]
+    for mine, theirs in zip(found["hybrid"], expected.layers, strict=True):
+        assert mine["agreement"] == theirs.agreement and tuple(mine["unusual"]) == theirs.unusual
+    page = (tmp_path / "onnxplain-out" / "predictions.html").read_text()
+    assert "Evidence of filters beside their importance" in page
+    shown = run("predictions", MODEL, CAT, "--references", references, "--importance", "worth.json")
+    assert "relu3_2: evidence ~ importance " in shown.out
+    failed(run("predictions", MODEL, CAT, "--importance", "worth.json"), "give references")
+    failed(
+        run("predictions", MODEL, CAT, "--references", references, "--importance", "no.json"),
+        "no.json",
+    )

@@ -91,6 +91,14 @@ def predictions(
             "references)."
         ),
     ] = None,
+    importance: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The importance.json of `filters`: say which filters speak loud here and are worth little "
+            "over the data.",
+        ),
+    ] = None,
     ridge: Annotated[
         float | None,
         typer.Option(
@@ -116,11 +124,13 @@ def predictions(
     from onnxplain.methods.predictions import check_asked, uses_readouts
     from onnxplain.predictions_files import (
         agreement_facts,
+        load_saved,
         predict_files,
         write_agreement,
         write_page,
     )
     from onnxplain.render import plots
+    from onnxplain.results.filters import FilterImportance
 
     if not images and data is None:
         raise ConfigError("give one image or more, or --data to count over a data set")
@@ -155,7 +165,8 @@ def predictions(
         written, section = write_agreement(counted, out)
         files, sections = [*files, *written], [section]
     used = fitted if data is None or uses_readouts(mode, baseline) else None
-    results = predict_files(loaded, images or [], out, used, options)
+    worth = None if importance is None else load_saved(FilterImportance, importance)
+    results = predict_files(loaded, images or [], out, used, options, worth)
     done = _shown(progress(results, len(images or [])), as_json)
     files.append(str(write_page(out, loaded, done, sections)))
     if as_json:
@@ -215,14 +226,15 @@ def _readouts(
 ) -> tuple[Readouts, list[str]]:
     """Return readouts, read or fitted now and then saved, and the files written."""
     from onnxplain.methods.readouts import check_readouts, fed, fit_readouts
-    from onnxplain.predictions_files import load_readouts
+    from onnxplain.predictions_files import load_saved
+    from onnxplain.results import Readouts
 
     if saved is not None:
         if references is not None:
             raise ConfigError(
                 "give --references to fit readouts, or --readouts fitted before, not both"
             )
-        found = load_readouts(saved)
+        found = load_saved(Readouts, saved)
         check_readouts(model, found)
         if found.meta.get("fed") != fed(model):
             print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxplain.cli.text import show_prediction
-from onnxplain.predictions_files import Predicted, agreement_notes, notes
+from onnxplain.predictions_files import Predicted, agreement_notes, notes, unusual_text
 from onnxplain.results import LayerAgreement
 from onnxplain.results.predictions import shown_r2
 
@@ -29,6 +29,12 @@ def show_predicted(result: Predicted) -> None:
         print(f"  {cells}  {p:>{max(7, len(mine))}}  {rank:4}  {agrees:6}{r2}  {r.layers[i]}")
     for line in notes(r):
         print(f"  {line}")
+    for layer in () if result.hybrid is None else result.hybrid.layers:
+        rho = "unknown" if layer.agreement is None else f"{layer.agreement:+.2f}"
+        print(
+            f"  {layer.layer}: evidence ~ importance {rho}; strong here, worth little over the data: "
+            f"{unusual_text(layer.unusual)}"
+        )
     print("  written: " + ", ".join(result.files))
 
 

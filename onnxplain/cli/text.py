@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from onnxplain.doctor import Inspection
+    from onnxplain.embed import Exported
     from onnxplain.explain import Explained, Outcome
     from onnxplain.model import Model
     from onnxplain.verify import Verification
@@ -116,6 +117,20 @@ def show_inspection(found: Inspection, all_layers: bool) -> None:
         print(f"  {marks} {layer.name}{' (default)' if layer.name == found.default_layer else ''}")
     if len(shown) < len(found.layers):
         print(f"  and {len(found.layers) - len(shown)} that are not cuts: --all-layers")
+
+
+def show_exported(written: Exported) -> None:
+    """Print what an explained file takes and gives."""
+    meta = written.meta
+    at = f" at {meta['layer']}" if meta["layer"] else ""
+    print(f"{written.path}: {meta['method']}{at} of {meta['target']}")
+    print(f"  new outputs: {', '.join(written.outputs)}")
+    if written.inputs:
+        print(f"  new inputs: {', '.join(written.inputs)}")
+    for note in meta["inexact"]:
+        print(f"  not exact: {note}")
+    passes = "once" if written.shares_forward else "twice"
+    print(f"  original outputs: every bit as before; the forward pass runs {passes}")
 
 
 def show_verification(measured: Verification | None) -> None:

@@ -41,7 +41,8 @@ class Numbering:
         number = (
             self._numbers.get(item.label, UNKNOWN) if isinstance(item.label, str) else item.label
         )
-        if self._classes is not None and number >= self._classes:
+        # A single logit tells two classes apart.
+        if self._classes is not None and number >= max(self._classes, 2):
             raise InputError(
                 f"{item.name}: class {number}, but {self._model} has {self._classes}: the labels belong to "
                 "another model, or count from 1"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from onnxplain.dataset.job import Job
 from onnxplain.dataset.worker import Done, Piece, Skipped, work
 from onnxplain.errors import ConfigError, InputError, OnnxplainError, WorkerError
@@ -33,6 +35,7 @@ class Actor:
     def __init__(self, models: Sequence[Model], threads: int | None) -> None:
         """Take the models from the object store."""
         self._models = models
+        threadpool_limits(1, "blas")
         if threads is not None:
             for model in models:
                 model.executor.threads = threads  # no session has been made yet

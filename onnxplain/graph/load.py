@@ -31,12 +31,14 @@ _MOST_BYTES = 1 << 31  # of a protobuf message
 class ModelFile:
     """A parsed model with where it came from.
 
-    `proto` has its large initializers as inputs; `weights` holds their values by name. `sha256` is of the
+    `proto` has its large initializers as inputs; `weights` holds their values by name; `settable` names
+    those that were inputs already, so that whoever runs the file may replace them. `sha256` is of the
     file followed by the weights files that it names, in the order of their names.
     """
 
     proto: onnx.ModelProto
     weights: dict[str, Array]
+    settable: frozenset[str]
     name: str
     path: Path | None
     sha256: str
@@ -125,7 +127,8 @@ def _checked(proto: onnx.ModelProto, digest: Digest, name: str, path: Path | Non
         _check_validity(light, name)
     for content in external.files():
         digest.update(content)
-    return ModelFile(light, weights, name, path, digest.hexdigest())
+    settable = frozenset(i.name for i in proto.graph.input if i.name in weights)
+    return ModelFile(light, weights, settable, name, path, digest.hexdigest())
 
 
 def _check_validity(proto: onnx.ModelProto, name: str) -> None:

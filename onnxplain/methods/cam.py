@@ -16,74 +16,55 @@ from onnxplain.backward.variants.rescale import RESCALE
 from onnxplain.errors import ConfigError, LayerError
 from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
-from onnxplain.methods import perturb
+from onnxplain.methods import perturb, weighing
 from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
 from onnxplain.methods.maps import Found, channels_first, in_picture
+from onnxplain.methods.weighing import Formula
 from onnxplain.model import Model
-from onnxplain.program import Linearized
+from onnxplain.program import Linearized, Program
 from onnxplain.results import Cam
 from onnxplain.target import Seeds, scores
 
 
 @dataclass(frozen=True)
 class Row:
-    """One CAM: `weigh` gives a weight per channel [n, K, 1, 1] or per position [n, K, h, w].
+    """One CAM: a weight per channel [n, K, 1, 1] or per position [n, K, h, w].
 
-    `rules` is the table of its backward pass, None for methods that only run forward. `cut`: it shares the
-    score out among whole channels, class tokens included, and needs the rest of the network as a function
-    of the layer.
+    `formula` of A and the signal that `rules` send back to it, for arrays and exported files alike; or
+    `runs`, for methods that only run forward, many times. `cut`: it shares the score out among whole
+    channels, class tokens included, and needs the rest of the network as a function of the layer.
     """
 
-    weigh: Callable[[Found], Array]
     cite: str
-    rules: RuleTable | None = VJP
+    formula: Formula | None = None
+    runs: Callable[[Found], Array] | None = None
+    rules: RuleTable = VJP
     cut: bool = False
 
-
-def _signal(f: Found) -> Array:
-    return f.G
-
-
-def _grad_cam(f: Found) -> Array:
-    weights: Array = f.G.mean((2, 3), keepdims=True)
-    return weights
-
-
-def _grad_cam_plusplus(f: Found) -> Array:
-    """Alpha = G^2 / (2 G^2 + sum(A) G^3), weight = sum alpha relu(G) (eq. 19, exponential score)."""
-    g = f.G
-    below = 2 * g**2 + f.A.sum((2, 3), keepdims=True) * g**3
-    alpha = np.divide(g**2, below, out=np.zeros_like(g), where=below != 0)
-    weights: Array = (alpha * np.maximum(g, 0)).sum((2, 3), keepdims=True)
-    return weights
-
-
-def _xgrad_cam(f: Found) -> Array:
-    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True) / (
-        f.A.sum((2, 3), keepdims=True) + 1e-7
-    )
-    return weights
-
-
-def _lift_cam(f: Found) -> Array:
-    """alpha_k = sum_ij m A: DeepLIFT rescale contributions of channel k, reference zeros (eq. 9 to 11)."""
-    weights: Array = (f.G * f.A).sum((2, 3), keepdims=True, dtype=np.float64)
-    return weights
+    def weigh(self, found: Found) -> Array:
+        """Return the weights of arrays."""
+        if self.runs is not None:
+            return self.runs(found)
+        assert self.formula is not None
+        weights: Array = self.formula(weighing.NUMPY, found.A, found.G)
+        return weights
 
 
 CAMS: dict[str, Row] = {
-    "lift_cam": Row(_lift_cam, "Jung & Oh, ICCV 2021, arXiv 2102.05228", RESCALE, cut=True),
-    "grad_cam": Row(_grad_cam, "Selvaraju et al., ICCV 2017, arXiv 1610.02391"),
-    "grad_cam_plusplus": Row(
-        _grad_cam_plusplus, "Chattopadhay et al., WACV 2018, arXiv 1710.11063"
+    "lift_cam": Row(
+        "Jung & Oh, ICCV 2021, arXiv 2102.05228", weighing.contribution, rules=RESCALE, cut=True
     ),
-    "xgrad_cam": Row(_xgrad_cam, "Fu et al., BMVC 2020, arXiv 2008.02312"),
-    "hires_cam": Row(_signal, "Draelos & Carin, 2020, arXiv 2011.08891"),
-    "layer_cam": Row(lambda f: np.maximum(f.G, 0), "Jiang et al., TIP 2021"),
-    "score_cam": Row(perturb.score, "Wang et al., CVPRW 2020, arXiv 1910.01279", None),
-    "ablation_cam": Row(perturb.ablation, "Desai & Ramaswamy, WACV 2020", None, cut=True),
+    "grad_cam": Row("Selvaraju et al., ICCV 2017, arXiv 1610.02391", weighing.mean_signal),
+    "grad_cam_plusplus": Row(
+        "Chattopadhay et al., WACV 2018, arXiv 1710.11063", weighing.plus_plus
+    ),
+    "xgrad_cam": Row("Fu et al., BMVC 2020, arXiv 2008.02312", weighing.shared_signal),
+    "hires_cam": Row("Draelos & Carin, 2020, arXiv 2011.08891", weighing.signal),
+    "layer_cam": Row("Jiang et al., TIP 2021", weighing.positive_signal),
+    "score_cam": Row("Wang et al., CVPRW 2020, arXiv 1910.01279", runs=perturb.score),
+    "ablation_cam": Row("Desai & Ramaswamy, WACV 2020", runs=perturb.ablation, cut=True),
     "shap_cam": Row(
-        perturb.shapley, "Shapley values, sampled; Jung & Oh 2021, eq. 5", None, cut=True
+        "Shapley values, sampled; Jung & Oh 2021, eq. 5", runs=perturb.shapley, cut=True
     ),
 }
 
@@ -116,12 +97,12 @@ def cam(
         raise ConfigError(f"cam kind {kind!r} is unknown: choose {', '.join(CAMS)}")
     row = CAMS[kind]
     job = start(model, x, target)
-    chosen = _mapped(job, layer, grid)
+    chosen = mapped_layer(job.model, job.output, layer, grid)
     if row.cut:
         cut_layer(job.model, chosen, kind)
-    rules = row.rules or VJP
+    rules = row.rules
     if rules.needs_reference:
-        _reference_zeros(job, chosen, rules)
+        reference_zeros(job.model, job.program(chosen.name, rules), chosen)
     checked = perturb.check_options(kind, options)
     maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
     for linearized, seeds in job.linearize(chosen.name, rules):
@@ -138,7 +119,7 @@ def cam(
         weights=concat(weights),
         kind=kind,
         layer=chosen.name,
-        size=_input_size(job.model),
+        size=input_size(job.model),
         classes=found.classes,
         scores=found.scores,
         meta=job.meta(
@@ -155,9 +136,11 @@ def cam(
     )
 
 
-def _mapped(job: Job, layer: Layer | str | None, grid: tuple[int, int] | None) -> Layer:
+def mapped_layer(
+    model: Model, output: str, layer: Layer | str | None, grid: tuple[int, int] | None
+) -> Layer:
     """Return the layer to map; raises LayerError where its positions do not lie in the picture."""
-    chosen = job.model.layer(layer)
+    chosen = model.layer(layer)
     if grid is not None:
         chosen = chosen.with_grid(grid)
     if not chosen.has_map:
@@ -168,7 +151,7 @@ def _mapped(job: Job, layer: Layer | str | None, grid: tuple[int, int] | None) -
         raise LayerError(
             f"layer {chosen.name!r} of shape {chosen.shape} is not a feature map{way_out}"
         )
-    if not chosen.patches_count and job.output == job.model.graph.logit.tensor:
+    if not chosen.patches_count and output == model.graph.logit.tensor:
         raise LayerError(
             f"layer {chosen.name!r} is read at the class token alone, its patches have no path to the logit: "
             "choose an earlier layer"
@@ -182,7 +165,7 @@ def _explain(
     """Return maps, weights per channel, and per image the share of the contributions outside the maps."""
     a = channels_first(linearized[layer.name].astype(np.float32, copy=False), layer)
     g, outside = np.zeros(0, np.float32), list[float]()
-    if row.rules is not None:
+    if row.formula is not None:
         signal = linearized.backward({job.output: seeds.seed})[layer.name]
         g = channels_first(signal, layer)
         outside = _outside_grid(a * g, layer)
@@ -224,15 +207,15 @@ def _missing(
     return [float(value) for value in lost]
 
 
-def _reference_zeros(job: Job, layer: Layer, rules: RuleTable) -> None:
+def reference_zeros(model: Model, program: Program, layer: Layer) -> None:
     """Run the head on zero activations once; the program keeps the result (weights alone decide it)."""
-    program = job.program(layer.name, rules)
     if not program.has_reference:
         shape = (1, *(int(s or 0) for s in layer.shape))
-        program.set_reference({layer.name: np.zeros(shape, job.model.dtype_of(layer.name))})
+        program.set_reference({layer.name: np.zeros(shape, model.dtype_of(layer.name))})
 
 
-def _input_size(model: Model) -> tuple[int, int]:
+def input_size(model: Model) -> tuple[int, int]:
+    """Return height and width of the pictures; raises LayerError where the input is none."""
     source = model.graph.source
     if source.axes is None:
         raise LayerError(

@@ -32,16 +32,14 @@ class Found:
 
 def channels_first(a: Array, layer: Layer) -> Array:
     """Return [n, *layer.shape] as [n, K, h, w]; tokens as [n, K, T, 1], those that are no patches too."""
-    axes = _axes(layer)
-    order = "NCHW" if layer.grid is None else "NCT"
-    first = np.ascontiguousarray(np.transpose(a, [axes.index(r) for r in order]))
+    first = np.ascontiguousarray(np.transpose(a, order_of(layer)))
     return first if layer.grid is None else first[..., None]
 
 
 def from_channels_first(a: Array, layer: Layer) -> Array:
     """Undo `channels_first`: return [n, K, h, w] in the layer's own order of axes."""
-    order, rows = ("NCHW", a) if layer.grid is None else ("NCT", a[..., 0])
-    return np.ascontiguousarray(np.transpose(rows, [order.index(r) for r in _axes(layer)]))
+    rows = a if layer.grid is None else a[..., 0]
+    return np.ascontiguousarray(np.transpose(rows, np.argsort(order_of(layer))))
 
 
 def in_picture(a: Array, layer: Layer) -> Array:
@@ -52,6 +50,7 @@ def in_picture(a: Array, layer: Layer) -> Array:
     return patches.reshape(*a.shape[:2], layer.grid.height, layer.grid.width)
 
 
-def _axes(layer: Layer) -> str:
+def order_of(layer: Layer) -> list[int]:
+    """Return the layer's axes in the order [n, K, h, w], of tokens [n, K, T]."""
     assert layer.axes is not None, f"{layer.name} is not a feature map"
-    return layer.axes
+    return [layer.axes.index(role) for role in ("NCHW" if layer.grid is None else "NCT")]

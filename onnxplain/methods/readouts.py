@@ -103,7 +103,7 @@ def fed(model: Model) -> dict[str, Any]:
 def features_of(
     model: Model, feeds: Feeds, layers: Sequence[Layer], more: Sequence[str] = ()
 ) -> Iterator[tuple[list[Array], dict[str, Array]]]:
-    """Yield, a few images at a time, phi [n, K] of each layer, and the logits and `more` tensors by name."""
+    """Yield, a few images at a time, phi [n, K] of each layer, and `more` tensors by name."""
     names = tuple(dict.fromkeys((*(layer.name for layer in layers), *more)))
     for rows in model.batches(feeds, FEW):
         values = model.values(rows, names)

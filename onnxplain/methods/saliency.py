@@ -17,6 +17,7 @@ import numpy as np
 from onnxplain.errors import ConfigError, InputError, TargetError
 from onnxplain.executor import Array
 from onnxplain.methods.common import Images, Job, concat, join, start
+from onnxplain.methods.weighing import NUMPY
 from onnxplain.model import Model
 from onnxplain.preprocess import pixel_scale
 from onnxplain.program import Linearized
@@ -63,14 +64,14 @@ def saliency(
         raise InputError(
             f"{model.name}: input {source.name!r} is not a picture; use onnxplain.gradient for its values"
         )
-    scale = _scale(job.model, space)
+    scale = input_scale(job.model, space)
     values, parts, compared = [], [], 0
     for linearized, seeds in job.linearize(source.name):
         if kind in ("active", "inactive"):
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
         else:
             signed = linearized.backward({job.output: seeds.seed})[source.name]
-        values.append(_reduce(signed * scale, kind, source.axes.index("C")))
+        values.append(strongest(NUMPY, signed * scale, kind, source.axes.index("C")))
         parts.append(seeds)
     found = join(parts)
     more: dict[str, Any] = {"classes_compared": compared} if compared else {}
@@ -89,21 +90,25 @@ def saliency(
     )
 
 
-def _scale(model: Model, space: str) -> Array | float:
+def input_scale(model: Model, space: str = "auto") -> Array | float:
+    """Return what a gradient is multiplied by: 1.0, or d input / d pixel, which broadcasts to [N, ...]."""
     if space == "input" or (space == "auto" and not model.spec.is_picture):
         return 1.0
     return pixel_scale(model.spec, model.preprocess)
 
 
-def _reduce(signed: Array, kind: str, channel_axis: int) -> Array:
-    """Return the maximum over colours of what `kind` keeps of a signed gradient [N, H, W]."""
-    kept = np.abs(signed)
+def strongest(op: Any, signed: Any, kind: str, channel_axis: int) -> Any:
+    """Return the maximum over colours of what `kind` keeps of a signed gradient [N, H, W].
+
+    `op` is NUMPY, or an Emitter that writes it into a file.
+    """
     if kind == "positive":
-        kept = np.maximum(signed, 0)
+        kept = op.Relu(signed)
     elif kind == "negative":
-        kept = np.maximum(-signed, 0)
-    strongest: Array = kept.max(axis=channel_axis)
-    return strongest
+        kept = op.Relu(op.Neg(signed))
+    else:
+        kept = op.Abs(signed)
+    return op.ReduceMax(kept, [channel_axis], keepdims=0)
 
 
 def _against_others(

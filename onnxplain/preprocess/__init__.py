@@ -19,10 +19,11 @@ from onnxplain.preprocess.pixels import (
     read,
 )
 from onnxplain.preprocess.settings import PRESETS, Preprocess, as_preprocess
-from onnxplain.preprocess.sidecar import find, find_labels, guess, read_labels
+from onnxplain.preprocess.sidecar import PREPROCESS_KEY, find, find_labels, guess, read_labels
 from onnxplain.preprocess.spec import InputSpec
 
 __all__ = [
+    "PREPROCESS_KEY",
     "PRESETS",
     "InputSpec",
     "Preprocess",

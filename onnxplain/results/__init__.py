@@ -1,6 +1,6 @@
 """What the methods return: frozen records that can be saved, loaded and compared."""
 
-from onnxplain.results.maps import bilinear, minmax
+from onnxplain.results.maps import bilinear, interpolation, minmax
 from onnxplain.results.predictions import LayerAgreement, LayerPredictions, Readouts
 from onnxplain.results.record import Record, axes
 from onnxplain.results.records import Attribution, Cam, Explanation, Prediction, Ranked, Saliency
@@ -18,5 +18,6 @@ __all__ = [
     "Saliency",
     "axes",
     "bilinear",
+    "interpolation",
     "minmax",
 ]

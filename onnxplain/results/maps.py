@@ -17,7 +17,7 @@ def bilinear(maps: np.ndarray, size: tuple[int, int]) -> Map:
         >>> bilinear(np.array([[0.0, 1.0]]), (1, 4)).tolist()
         [[0.0, 0.25, 0.75, 1.0]]
     """
-    rows, columns = (_weights(n, m) for n, m in zip(maps.shape[-2:], size, strict=True))
+    rows, columns = (interpolation(n, m) for n, m in zip(maps.shape[-2:], size, strict=True))
     resized: np.ndarray = rows @ maps @ columns.T
     return resized.astype(np.float32)
 
@@ -35,7 +35,7 @@ def minmax(maps: np.ndarray) -> Map:
     return scaled.astype(np.float32)
 
 
-def _weights(n: int, m: int) -> np.ndarray:
+def interpolation(n: int, m: int) -> np.ndarray:
     """Return the matrix [m, n] that interpolates n samples linearly at m positions."""
     position = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
     low = np.minimum(position.astype(int), max(n - 2, 0))

@@ -86,6 +86,12 @@ class Target:
         numbers = _numbers(embedding).astype(np.float64)
         return cls(output=output, weights=numbers / np.linalg.norm(numbers), name=name)
 
+    @property
+    def is_largest(self) -> bool:
+        """Whether the largest element of each image is explained, and nothing else."""
+        parts = (self.index, self.minus, self.weights, self.above)
+        return all(part is None for part in parts)
+
     def seeds(self, values: Array) -> Seeds:
         """Return the seed of each image for an output `values` of shape [N, ...].
 

@@ -157,7 +157,9 @@ def test_a_sum_that_misses_the_rise_is_said_and_refused(monkeypatch: pytest.Monk
     rise = [without("t0", "class", n, []) - without("t0", "class", n, every) for n in range(3)]
     expected = np.array(rise) - found.weights.sum(1)
     np.testing.assert_allclose(found.meta["residual"], expected, atol=1e-5)
-    monkeypatch.setitem(CAMS, "lift_cam", replace(row, weigh=lambda f: 1.5 * row.weigh(f)))
+    monkeypatch.setitem(
+        CAMS, "lift_cam", replace(row, formula=lambda op, a, g: op.Mul(row.formula(op, a, g), 1.5))
+    )
     with pytest.raises(LayerError, match=r"contributions at 't0' miss the rise of the score by"):
         explain("class", "lift_cam", layer="t0")
 

@@ -349,7 +349,7 @@ def test_shuffled_weights_are_the_same_ones_elsewhere_from_the_output_down() -> 
         assert same == set(names) - set(changed), share
     assert model.shuffled(0.5) is model.shuffled(0.5)
     np.testing.assert_array_equal(ox.gradient(model, x).values, before)
-    mine, theirs = (m._file.proto.graph.initializer for m in (model, model.shuffled(1)))
+    mine, theirs = (m.file.proto.graph.initializer for m in (model, model.shuffled(1)))
     for a, b in zip(mine, theirs, strict=True):
         v, u = (np.frombuffer(t.raw_data, np.float32) for t in (a, b))
         np.testing.assert_array_equal(np.sort(v), np.sort(u))
