@@ -23,6 +23,7 @@ from onnxplain.graph.graph import Graph, build
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
+from onnxplain.graph.shuffled import shuffled
 from onnxplain.preprocess import (
     InputSpec,
     Preprocess,
@@ -116,6 +117,7 @@ class Model:
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
         self._ablations: dict[tuple[str, str], Ablation] = {}
+        self._shuffled: dict[tuple[float, int], Model] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
@@ -268,6 +270,21 @@ class Model:
             if key not in self._ablations:
                 self._ablations[key] = Ablation(self.graph, layer, key[1], self.executor)
             return self._ablations[key]
+
+    def shuffled(self, share: float = 1.0, seed: int = 0) -> Model:
+        """Return a (cached) copy whose weights are permuted within each tensor: it knows nothing any more.
+
+        share: of its layers with weights, counted from the output. Raises ConfigError outside 0..1.
+        """
+        if not 0 <= share <= 1:
+            raise ConfigError(f"the share of layers to shuffle must be within 0..1, got {share!r}")
+        with self._lock:
+            key = (float(share), seed)
+            if key not in self._shuffled:
+                file = shuffled(self.file, *key)
+                twin = Model(file, self.executor, self.preprocess, self.labels)
+                self._shuffled[key] = twin
+            return self._shuffled[key]
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""
