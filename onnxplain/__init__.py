@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from onnxplain.methods.readouts import fit_readouts as fit_readouts
     from onnxplain.methods.saliency import saliency as saliency
     from onnxplain.methods.similar import similar as similar
+    from onnxplain.metrics.evaluate import evaluate as evaluate
+    from onnxplain.metrics.occlude import occlude as occlude
     from onnxplain.model import Model as Model
     from onnxplain.model import load as load
     from onnxplain.preprocess import Preprocess as Preprocess
@@ -82,6 +84,7 @@ _HOMES = {
     "compare": "checks",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
+    "evaluate": "metrics.evaluate",
     "exemplars": "methods.exemplars",
     "export": "embed",
     "feature_correlation": "methods.correlation",
@@ -96,6 +99,7 @@ _HOMES = {
     "layer_predictions": "methods.predictions",
     "load": "model",
     "monitor": "methods.monitor",
+    "occlude": "metrics.occlude",
     "removal_curves": "methods.importance",
     "saliency": "methods.saliency",
     "similar": "methods.similar",

@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 import onnxplain as ox
 from onnxplain import bundled
 from onnxplain.methods.chain import as_maps
 from onnxplain.methods.maps import from_channels_first
+from onnxplain.metrics import Answers
+from onnxplain.metrics.channels import channel_effects
 from tests.conftest import SHARED
 from tests.real_models import REAL_MODELS, samples
 
@@ -114,19 +114,7 @@ def subjects(
         model = ox.load(path, device="cpu", preprocess=pre)
         pictures, labels = samples(data, SHARED, limit)
         x = [model.read([p]) for p in pictures]
-        twin = ox.load(shuffle(path), device="cpu", preprocess=model.preprocess)
-        yield name, model, x, labels, twin
-
-
-def shuffle(path: Path) -> onnx.ModelProto:
-    """Return the model with the values of every weight tensor permuted, seeded."""
-    proto, rng = onnx.load(path), np.random.default_rng(0)
-    for tensor in proto.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype.kind == "f" and values.ndim > 1:
-            mixed = rng.permutation(values.ravel()).reshape(values.shape)
-            tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
-    return proto
+        yield name, model, x, labels, model.shuffled()
 
 
 def report(name: str, model: ox.Model, x: list[Array], shuffled: ox.Model) -> Iterator[str]:
@@ -183,15 +171,9 @@ def delete(
     k, active = len(channels), a.mean((1, 2))
     sets = [channels, *(rng.permutation(len(a))[:k] for _ in range(DRAWS))]
     sets += [np.argsort(-active)[:k], np.argsort(-g.mean((1, 2)))[:k], np.argsort(active)[:k]]
-    without, alone = np.repeat(a[None], len(sets), 0), np.zeros((len(sets), *a.shape), a.dtype)
-    for i, chosen in enumerate(sets):
-        without[i, chosen], alone[i, chosen] = 0, a[chosen]
-    output = model.graph.logit.tensor
-    rows = from_channels_first(np.concatenate([without, alone, a[None], 0 * a[None]]), layer)
-    z = model.program((output,), (layer.name,)).tail({layer.name: rows})[output]
-    z = z[:, tree.root.channel].astype(np.float64)
-    rise = z[-2] - z[-1]
-    drop, keep = (z[-2] - z[: len(sets)]) / rise, (z[len(sets) : -2] - z[-1]) / rise
+    drop, keep = (
+        v[0] for v in channel_effects(Answers(model, x, tree.root.channel), layer, [sets])
+    )
     into.count.append(k)
     for name, part in zip(RIVALS, (0, slice(1, 1 + DRAWS), -3, -2, -1), strict=True):
         into.drop[name].append(float(np.mean(drop[part])))

@@ -119,7 +119,7 @@ def decompose(
     wanted = Wanted(
         outs=out or [Path("onnxplain-out")],
         target=None if target is None else read_target(loaded, target),
-        contrast=None if contrast is None else _class_of(loaded, contrast),
+        contrast=None if contrast is None else class_of(loaded, contrast, "--contrast"),
         options=options,
     )
     found = None if exemplars is None else _search(loaded, exemplars, layer, depth, cache)
@@ -134,13 +134,13 @@ def decompose(
     _report(results(), show_decomposed, as_json)
 
 
-def _class_of(model: Model, text: str) -> int:
+def class_of(model: Model, text: str, option: str) -> int:
     """Return the number of a class given by number or label."""
     from onnxplain.target import parse_target
 
     chosen = parse_target(text, model.labels)
     if not isinstance(chosen.index, int) or chosen.minus is not None:
-        raise ConfigError(f"--contrast {text!r} is not one class: give its number or label")
+        raise ConfigError(f"{option} {text!r} is not one class: give its number or label")
     return chosen.index
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxplain.errors import InputError
+from onnxplain.errors import ConfigError, InputError
 
 Array = np.ndarray[Any, Any]
 
@@ -61,3 +61,22 @@ def as_masks(regions: Array, maps: Array) -> NDArray[np.bool_]:
     y, x = np.arange(h)[:, None] + 0.5, np.arange(w) + 0.5
     inside: NDArray[np.bool_] = (left <= x) & (x < right) & (top <= y) & (y < bottom)
     return inside
+
+
+def iou(maps: Array, regions: Array, threshold: float = 0.5) -> NDArray[np.float64]:
+    """Return intersection over union of each map's high part with the region, float64 [N] in 0..1.
+
+    Arguments as for `pointing_game`. The high part: values of at least `threshold` (above 0, at most 1) of
+    the map's maximum; none in a map that is nowhere above 0. Up is better; 0 where both are empty.
+
+    Raises ConfigError, InputError where the shapes do not fit. Source: as for weakly supervised
+    localisation; Zhou et al., CVPR 2016, threshold 0.2 there.
+    """
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold!r} must be above 0 and at most 1")
+    masks = as_masks(regions, maps)
+    highest = maps.max((1, 2), keepdims=True)
+    high = (maps >= threshold * highest) & (highest > 0)
+    both, either = (high & masks).sum((1, 2)), (high | masks).sum((1, 2))
+    found: NDArray[np.float64] = both / np.where(either > 0, either, 1)
+    return found

@@ -133,3 +133,14 @@ def test_no_cluster_there(model: ox.Model, folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ConfigError, match=r"no Ray cluster at 10.0.0.1:6379: nobody answers"):
         Run("ray", address="10.0.0.1:6379").over(folder, model, Rows())
+
+
+def test_an_evaluation_as_without_ray(cluster: None, model: ox.Model, folder: Path) -> None:
+    """Its job holds boxes, its models make shuffled twins: all of that travels or is made there."""
+    boxes = {path.name: ((8, 8), ((1.0, 1.0, 5.0, 5.0),)) for path in folder.rglob("*.png")}
+    asked = (["lift_cam"], ["deletion", "iou", "weight_randomisation"])
+    local = ox.evaluate(model, folder, *asked, Run(batch=3), boxes=boxes)
+    found = ox.evaluate(model, folder, *asked, Run("ray", 2, batch=4), boxes=boxes)
+    assert found.images == local.images and local.present.any((0, 1, 2)).all()
+    np.testing.assert_array_equal(found.present, local.present)
+    np.testing.assert_allclose(found.values, local.values, rtol=1e-5, atol=1e-6)
