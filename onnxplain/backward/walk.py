@@ -94,7 +94,7 @@ def _apply(rule: Rule, c: Context, incoming: list[gs.Tensor | None]) -> list[gs.
             raise c.refuse(
                 f"its gradient with respect to input {i} ({x.name!r}) is not implemented"
             )
-        if node.op in BROADCASTING:
+        if node.op in BROADCASTING and (g.shape is None or tuple(g.shape) != c.shape(x)):
             gradients[i] = unbroadcast(c.op, g, c.shape(node.outputs[0]), c.shape(x))
     return gradients
 

@@ -124,7 +124,7 @@ def cam(
         _reference_zeros(job, chosen, rules)
     checked = perturb.check_options(kind, options)
     maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
-    for linearized, seeds in job.linearize(chosen.name, rules):
+    for linearized, seeds in job.linearize(chosen.name, rules, ahead=row.rules is not None):
         found_map, found_weights, shares = _explain(job, row, chosen, linearized, seeds, checked)
         maps.append(found_map)
         weights.append(found_weights)
