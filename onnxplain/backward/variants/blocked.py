@@ -19,7 +19,7 @@ from onnx_graphsurgeon import Tensor
 from onnxplain.backward.context import Context
 from onnxplain.backward.rules.conv import Array, Windows, adjoint, spatial, turned
 from onnxplain.backward.rules.pool import first_maxima
-from onnxplain.backward.table import VJP, Apply, RuleTable
+from onnxplain.backward.table import NOTHING, VJP, Apply, RuleTable
 from onnxplain.backward.variants.gradient import gradient
 from onnxplain.graph.fold import constant_value
 
@@ -120,15 +120,26 @@ def clip(c: Context, g: Tensor) -> Tensor | None:
 @_on("Sigmoid")
 def sigmoid(c: Context, g: Tensor) -> Tensor:
     """Multiply by y (1 - y)."""
-    y = c.y[0]
-    return c.op.Mul(g, c.op.Mul(y, c.op.HardSigmoid(y, alpha=-1.0, beta=1.0)))
+    return c.op.Mul(g, c.op.Mul(c.y[0], _rest(c, c.y[0])))
 
 
-# --- products with one number per channel ----------------------------------------------------------------
+def _rest(c: Context, share: Tensor) -> Tensor:
+    """Return 1 - share, for shares of 0 to 1."""
+    rest: Tensor = c.op.HardSigmoid(share, alpha=-1.0, beta=1.0)
+    return rest
+
+
+# --- products -------------------------------------------------------------------------------------------
 @_on("Mul", at_output=True)
-def mul(c: Context, g: Tensor) -> list[Tensor] | None:
+def mul(c: Context, g: Tensor) -> list[Any] | None:
     """Repeat factors [N, C, 1, 1] over the maps; their own signal is summed by way of the mean."""
     maps = c.node.outputs[0]
+    for x, s in ((0, 1), (1, 0)):
+        sigmoid_of_x = _is_sigmoid_of(c.node.inputs[s], c.node.inputs[x])
+        if sigmoid_of_x and c.needs(x) and not c.is_wrt(s):
+            # SiLU, whole: y' = s + x s (1 - s).
+            slope = c.op.Add(c.x[s], c.op.Mul(c.y[0], _rest(c, c.x[s])))
+            return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
     if not all(_is_maps(x) and x.shape[1] == maps.shape[1] for x in c.node.inputs):
         return None
     sizes = spatial(c, maps)
@@ -155,6 +166,10 @@ def reshaped(c: Context, g: Tensor) -> Tensor:
     found = gradient(c, g)[0]
     assert found is not None
     return _lifted(c, _shaped(found, maps.shape), maps.shape)
+
+
+def _is_sigmoid_of(s: Tensor, x: Tensor) -> bool:
+    return any(node.op == "Sigmoid" and node.inputs[0].name == x.name for node in s.inputs)
 
 
 # --- windows ----------------------------------------------------------------------------------------------
@@ -213,21 +228,14 @@ def _tiles(c: Context, windows: Windows) -> bool:
 
 @_on("Conv")
 def conv(c: Context, g: Tensor) -> Tensor | None:
-    """Strided: depthwise as a Conv of g between zeros, few channels as one Conv for each phase."""
+    """Strided: depthwise as a Conv of g between zeros, else back into blocks after the ConvTranspose."""
     windows, maps = Windows.of(c), c.node.inputs[0]
     if prod(windows.strides) == 1:
         return None
     weights, group = c.const(1), int(c.attr("group", 1))
-    channels = int(maps.shape[1])
-    if prod(windows.dilations) == 1:
-        if (
-            weights.shape[1] == 1
-            and group == channels == weights.shape[0]
-            and not channels % _BLOCK
-        ):
-            return _between_zeros(c, g, weights, windows)
-        if group == 1 and channels * prod(windows.strides) <= _BLOCK:
-            return _by_phases(c, g, weights, windows)
+    depthwise = group == maps.shape[1] == len(weights) and not group % _BLOCK
+    if depthwise and (spread := _between_zeros(c, g, weights, windows)) is not None:
+        return spread
     return _lifted(c, adjoint(c, g, weights, windows, group), maps.shape)
 
 
@@ -247,35 +255,10 @@ def _between_zeros(c: Context, g: Tensor, weights: Array, windows: Windows) -> T
     grid = c.op.Conv(grid, np.ones((len(weights), 1, 1, 1)))  # in blocks, and for every channel
     whole: list[int | str] = ["N", len(weights), *sizes]
     spread = c.op.Mul(_repeated(c, g, windows.strides, whole), grid)
-    return c.op.Conv(spread, turned(weights, len(weights)), pads=pads, group=len(weights))
-
-
-def _by_phases(c: Context, g: Tensor, weights: Array, windows: Windows) -> Tensor | None:
-    """Compute each phase of the pixels (their place modulo the stride) as channels, then interleave them.
-
-    Pixel r i + a is the sum over windows i + e of weight[a + b - r e], with b pixels of padding before.
-    """
-    maps, (stride, other) = c.node.inputs[0], windows.strides
-    inputs, outputs = spatial(c, maps), spatial(c, c.node.outputs[0])
-    axes = list(zip(inputs, outputs, windows.kernel, windows.before, strict=True))
-    lowest = [-((k - 1 - b) // stride) for _, _, k, b in axes]
-    highest = [(stride - 1 + b) // stride for _, _, _, b in axes]
-    phases = [-(-n // stride) for n in inputs]
-    after = [i - m + e for i, (_, m, _, _), e in zip(phases, axes, highest, strict=True)]
-    pads = [-e for e in lowest] + after
-    if stride != other or min(pads) < 0:
-        return None
-    taps = [
-        np.arange(stride)[:, None] + b - stride * np.arange(low, high + 1)
-        for (_, _, _, b), low, high in zip(axes, lowest, highest, strict=True)
-    ]
-    inside = [(t >= 0) & (t < k) for t, k in zip(taps, windows.kernel, strict=True)]
-    rows, columns = (np.where(i, t, 0) for i, t in zip(inside, taps, strict=True))
-    picked = weights[:, :, rows[:, :, None, None], columns]  # [out, in, a, e, a', e']
-    picked = picked * (inside[0][:, :, None, None] & inside[1])
-    kernel = picked.transpose(2, 4, 1, 0, 3, 5)  # [a, a', in, out, e, e']
-    kernel = kernel.reshape(-1, *kernel.shape[3:])
-    whole = c.op.DepthToSpace(c.op.Conv(g, kernel, pads=pads), blocksize=stride)
-    if tuple(i * stride for i in phases) == inputs:
-        return whole
-    return c.op.Slice(whole, [0, 0], inputs, [2, 3])
+    return c.op.Conv(
+        spread,
+        turned(weights, len(weights)),
+        pads=pads,
+        dilations=windows.dilations,
+        group=len(weights),
+    )
