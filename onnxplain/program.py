@@ -119,7 +119,7 @@ class Program:
         """
         asked: dict[str, Array] = {}
         if self._each.largest is not None:
-            asked[self._each.largest] = np.array(seeds is None)
+            asked[self._each.largest] = np.array([seeds is None])
         if seeds is None:
             seeds = {k: np.zeros((_rows(feeds), *s)) for k, s in (self.seed_sizes or {}).items()}
         session = self._fused_session

@@ -197,7 +197,7 @@ class Pair:
         sizes = None if more else (self.seed_sizes or {}).get(name)
         if sizes is None or not prod(sizes):
             return dict(given)
-        largest = gs.Variable(f"largest({name})", dtype=np.dtype(bool), shape=[])
+        largest = gs.Variable(f"largest({name})", dtype=np.dtype(bool), shape=[1])
         self._largest = [largest]
         flat = op.Reshape(op.float(self._tensors[name]), [-1, prod(sizes)])
         best = op.ArgMax(flat, axis=1, keepdims=0)
