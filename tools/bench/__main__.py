@@ -4,9 +4,10 @@
     python -m tools.bench --nets vgg16 --parts fast,same --rows rows.json
     python -m tools.bench --nets "" --rows rows.json --write docs/benchmarks.md      the page alone
 
-Parts: "fast" methods, "slow" ones (Score-CAM, Ablation-CAM: minutes), "same" (do results agree with
-PyTorch's?), "memory" (peaks, start-up, growth over 1,000 images; processes of their own). Needs torch 2.13.0,
-torchvision 0.28.0 (--no-deps), captum, grad-cam and onnx2torch; nothing else should run meanwhile.
+Parts: "fast" methods, "batch" (gradients of 16 images), "slow" methods (Score-CAM, Ablation-CAM: minutes),
+"same" (do results agree with PyTorch's?), "memory" (peaks, start-up, growth over 1,000 images; processes of
+their own). Needs torch 2.13.0, torchvision 0.28.0 (--no-deps), captum, grad-cam and onnx2torch. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench import memory, page
-from tools.bench.contenders import ours, peers, same
+from tools.bench.contenders import batch, ours, peers, same
 from tools.bench.nets import NETS, export
 from tools.bench.timing import interleaved
 from tools.parity.nets import torch
 
-PARTS = ("fast", "slow", "same", "memory")
+PARTS = ("fast", "batch", "slow", "same", "memory")
 NOTES = Path(__file__).with_name("notes.md")
 """What was tried and what falls short, in words: the end of the page."""
 
@@ -69,7 +70,10 @@ def measure(net: str, path: Path, part: str, args: argparse.Namespace) -> dict[s
         images = args.images if net == "mobilenet_v2" else 0
         return {**memory.own(path, args.threads, images), "pytorch": theirs}
     slow = part == "slow"
-    contenders = [*ours(path, args.threads, slow), *peers(net, path, slow)]
+    if part == "batch":
+        contenders = list(batch(net, path, args.threads))
+    else:
+        contenders = [*ours(path, args.threads, slow), *peers(net, path, slow)]
     return interleaved(dict(contenders), 1 if slow else args.rounds, args.seconds)
 
 

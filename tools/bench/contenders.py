@@ -50,6 +50,17 @@ def ours(path: Path, threads: int, slow: bool) -> Iterator[tuple[str, Run]]:
         yield "decompose", lambda: ox.decompose(model, x, pixels=False, **tree)
 
 
+def batch(net: str, path: Path, threads: int, count: int = 16) -> Iterator[tuple[str, Run]]:
+    """Yield the forward and the gradient of several images at once, by onnxplain and by PyTorch."""
+    session, x = plain(path, threads), image(count)
+    (given,) = session.get_inputs()
+    model = ox.load(path, device="cpu", threads=threads)
+    native, same = module(net), torch.from_numpy(x)
+    yield f"forward, {count} images", lambda: session.run(None, {given.name: x})
+    yield f"gradient, {count} images", lambda: ox.gradient(model, x)
+    yield f"PyTorch autograd, {count} images", lambda: _autograd(native, same)
+
+
 def peers(net: str, path: Path, slow: bool) -> Iterator[tuple[str, Run]]:
     """Yield what PyTorch's tools take for the same, on the native module and on the converted file."""
     native, x = module(net), torch.from_numpy(image())
@@ -79,7 +90,7 @@ def peers(net: str, path: Path, slow: bool) -> Iterator[tuple[str, Run]]:
 def _autograd(net: Any, x: Any) -> Any:
     at = x.detach().clone().requires_grad_()
     z = net(at)
-    return torch.autograd.grad(z[0, z[0].argmax()], at)[0].numpy()
+    return torch.autograd.grad(z.max(1).values.sum(), at)[0].numpy()
 
 
 def _captum(kind: str, net: Any, x: Any, *layer: Any) -> Run:

@@ -69,6 +69,9 @@ def render(rows: Rows, threads: int, notes: str) -> str:
         for part in ("fast", "slow"):
             if part in parts:
                 lines += [*_times(net, parts[part]), ""]
+        if "batch" in parts:
+            said = ", ".join(f"{name} {ms:.0f} ms" for name, ms in parts["batch"].items())
+            lines += [f"At once: {said}.", ""]
         if "same" in parts:
             said = ", ".join(f"{k} {a:.0e} to {b:.0e}" for k, (a, b) in parts["same"].items())
             lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,9 @@ from collections.abc import Callable, Mapping
 Run = Callable[[], object]
 
 
-def interleaved(contenders: Mapping[str, Run], rounds: int, seconds: float) -> dict[str, float]:
+def interleaved(
+    contenders: Mapping[str, Run], rounds: int, seconds: float = math.inf
+) -> dict[str, float]:
     """Return each contender's median in ms over up to `rounds` rounds, after one to warm up.
 
     At least one round is timed, and no new one starts after `seconds`.
