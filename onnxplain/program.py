@@ -16,7 +16,7 @@ from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
 
 MANY_RESIDUALS = 2000
-"""Above it onnxruntime's optimiser, which looks up every node among all outputs, costs more than it gains."""
+"""Above it what grows with their square when onnxruntime makes a session costs more than it gains."""
 
 
 class Program:
@@ -48,6 +48,10 @@ class Program:
     def _has_few_residuals(self) -> bool:
         return len(self.pair.residuals) <= MANY_RESIDUALS
 
+    @property
+    def _one_run(self) -> bool:
+        return self._executor.on_cpu and self._has_few_residuals
+
     @cached_property
     def _backward_session(self) -> Session:
         return self._executor.session(self.pair.backward())
@@ -55,7 +59,7 @@ class Program:
     @property
     def providers(self) -> tuple[str, ...]:
         """The onnxruntime providers that backward passes really use."""
-        return (self._fused_session if self._executor.on_cpu else self._backward_session).providers
+        return (self._fused_session if self._one_run else self._backward_session).providers
 
     @cached_property
     def _tail_session(self) -> Session:
@@ -100,9 +104,10 @@ class Program:
         """Run `forward`, and along with it the backward pass of these seeds, one per image.
 
         None: the seed of each image's largest element; needs `seed_sizes`. What `backward` of other seeds
-        needs is not kept: it starts anew. On CUDA, where nothing has to be handed on, this is `forward`.
+        needs is not kept: it starts anew. On CUDA, where residuals stay where they are, and for very long
+        networks this is `forward`.
         """
-        if not self._executor.on_cpu:
+        if not self._one_run:
             return self.forward(feeds)
         found = self.fused(feeds, seeds)
         signals = {name: found.pop(f"gradient({name})") for name in self.pair.gradients}
