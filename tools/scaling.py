@@ -39,8 +39,8 @@ TEXT = """# Time against length
 
 Loading and linearising grow about in proportion to the nodes; the last column shows how much more than
 that. onnxruntime's sessions grow faster. Up to {many} residuals forward and backward are one graph; above,
-where that takes minutes to make, two: the forward hands its residuals on, without onnxruntime's optimiser, which
-looks every node up among all outputs.
+where that takes minutes to make, two: the forward hands its residuals on, without onnxruntime's optimiser,
+which looks every node up among all outputs.
 """
 WORDS = (
     "A layer of *residual* is Conv, Relu and Add (two channels, 4 x 4); of *elementwise*, one Tanh"
