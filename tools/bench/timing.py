@@ -15,6 +15,7 @@ def interleaved(
 ) -> dict[str, float]:
     """Return each contender's median in ms over up to `rounds` rounds, after one to warm up.
 
+    In its turn each runs twice, and the second run counts: threads of the one before spin on for a while.
     At least one round is timed, and no new one starts after `seconds`.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -23,6 +24,8 @@ def interleaved(
         if i > 1 and time.perf_counter() - begin > seconds:
             break
         for name, run in contenders.items():
+            if i:
+                run()
             start = time.perf_counter()
             run()
             if i:
