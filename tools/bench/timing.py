@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 Run = Callable[[], object]
+SETTLE = 0.1
 
 
 def interleaved(
@@ -15,7 +16,7 @@ def interleaved(
 ) -> dict[str, float]:
     """Return each contender's median in ms over up to `rounds` rounds, after one to warm up.
 
-    In its turn each runs twice, and the second run counts: threads of the one before spin on for a while.
+    In its turn each first runs untimed for `SETTLE` seconds: threads of the one before spin on for a while.
     At least one round is timed, and no new one starts after `seconds`.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -24,7 +25,8 @@ def interleaved(
         if i > 1 and time.perf_counter() - begin > seconds:
             break
         for name, run in contenders.items():
-            if i:
+            turn = time.perf_counter()
+            while i and time.perf_counter() - turn < SETTLE:
                 run()
             start = time.perf_counter()
             run()
