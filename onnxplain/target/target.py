@@ -127,11 +127,6 @@ class Target:
                 raise TargetError(f"target {self}: in some image nothing is above {self.above:g}")
         return Seeds(seed, classes.astype(np.int64), scores(seed, values))
 
-    @property
-    def is_largest(self) -> bool:
-        """Whether the largest element of each image is explained, and nothing else."""
-        return all(part is None for part in (self.index, self.minus, self.weights, self.above))
-
     def ahead(self, shape: tuple[int, ...]) -> Array | None:
         """Return the seeds for an output of this shape; None where they depend on its values."""
         chosen = self.index is not None or self.weights is not None
