@@ -58,8 +58,11 @@ class Program:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """The onnxruntime providers that backward passes really use."""
-        return (self._fused_session if self._one_run else self._backward_session).providers
+        """The onnxruntime providers that runs really use."""
+        sessions = ("_fused_session", "_backward_session", "forward_session")
+        made = [vars(self)[name] for name in sessions if name in vars(self)]
+        found: tuple[str, ...] = (made or [self.forward_session])[0].providers
+        return found
 
     @cached_property
     def _tail_session(self) -> Session:

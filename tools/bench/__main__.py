@@ -74,7 +74,9 @@ def measure(net: str, path: Path, part: str, args: argparse.Namespace) -> dict[s
         contenders = list(batch(net, path, args.threads))
     else:
         contenders = [*ours(path, args.threads, slow), *peers(net, path, slow)]
-    return interleaved(dict(contenders), 1 if slow else args.rounds, args.seconds)
+    if slow:
+        return interleaved(dict(contenders), 1, args.seconds, settle=0)
+    return interleaved(dict(contenders), args.rounds, args.seconds)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ SETTLE = 0.1
 
 
 def interleaved(
-    contenders: Mapping[str, Run], rounds: int, seconds: float = math.inf
+    contenders: Mapping[str, Run], rounds: int, seconds: float = math.inf, settle: float = SETTLE
 ) -> dict[str, float]:
     """Return each contender's median in ms over up to `rounds` rounds, after one to warm up.
 
-    In its turn each first runs untimed for `SETTLE` seconds: threads of the one before spin on for a while.
+    In its turn each first runs untimed for `settle` seconds: threads of the one before spin on for a while.
     At least one round is timed, and no new one starts after `seconds`.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -26,7 +26,7 @@ def interleaved(
             break
         for name, run in contenders.items():
             turn = time.perf_counter()
-            while i and time.perf_counter() - turn < SETTLE:
+            while i and time.perf_counter() - turn < settle:
                 run()
             start = time.perf_counter()
             run()
