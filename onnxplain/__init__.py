@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from onnxplain.version import __version__
 
 if TYPE_CHECKING:
+    from onnxplain.checks import Report as Report
+    from onnxplain.checks import check as check
+    from onnxplain.checks import compare as compare
     from onnxplain.dataset import Run as Run
     from onnxplain.embed import Exported as Exported
     from onnxplain.embed import export as export
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from onnxplain.preprocess import Preprocess as Preprocess
     from onnxplain.results import Attribution as Attribution
     from onnxplain.results import Cam as Cam
+    from onnxplain.results import Comparison as Comparison
     from onnxplain.results import LayerAgreement as LayerAgreement
     from onnxplain.results import LayerPredictions as LayerPredictions
     from onnxplain.results import Prediction as Prediction
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "results",
     "Cam": "results",
+    "Comparison": "results",
     "Exported": "embed",
     "HNode": "hierarchy",
     "Hierarchy": "hierarchy",
@@ -69,11 +74,14 @@ _HOMES = {
     "OnnxplainError": "errors",
     "Prediction": "results",
     "Preprocess": "preprocess",
+    "Report": "checks",
     "Run": "dataset",
     "Readouts": "results",
     "Saliency": "results",
     "Target": "target",
     "cam": "methods.cam",
+    "check": "checks",
+    "compare": "checks",
     "decompose": "methods.decompose",
     "decompose_many": "methods.decompose",
     "evaluate": "metrics.evaluate",

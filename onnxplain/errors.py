@@ -51,3 +51,7 @@ class OutputError(OnnxplainError):
 
 class WorkerError(OnnxplainError):
     """Workers of a pass over data die of the same piece of work again and again."""
+
+
+class CheckFailed(OnnxplainError):
+    """A check of a model failed, or could not be run."""

@@ -62,7 +62,7 @@ def verify(model: Model, seed: int = 0) -> Verification:
     differences = [_relative(canonical[name], original[name]) for name in names]
     kinds = [original[name].dtype.str[1:] for name in names]
     allowed = max(FORWARD_TOLERANCE.get(kind, 1e-4) for kind in kinds)
-    return Verification(max(differences), allowed, _slope_error(model, x))
+    return Verification(max(differences), allowed, slope_error(model, x))
 
 
 def noise(model: Model, seed: int) -> Feeds:
@@ -95,15 +95,16 @@ def _relative(found: Array, expected: Array) -> float:
     return float(np.abs(found.astype(np.float64) - expected.astype(np.float64)).max()) / scale
 
 
-def _slope_error(model: Model, x: Array) -> float | None:
-    found = gradient(model, x)
+def slope_error(model: Model, x: Array, target: object = None) -> float | None:
+    """Return the relative error of the slope along the gradient at x [1, ...]; None: see `Verification`."""
+    found = gradient(model, x, target)
     if found.meta["inexact"] or x.dtype != np.float32:
         return None
     norm = float(np.linalg.norm(found.values))
     if norm == 0:
         return None
     direction = found.values / norm
-    job = start(model, x, None)
+    job = start(model, x, target)
     seed = job.seeds().seed
     errors = []
     for step in STEPS:

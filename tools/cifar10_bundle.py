@@ -13,11 +13,9 @@ import cifar10_training as cifar10
 import numpy as np
 import onnx
 import onnxruntime as ort
-import skimage.data
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from PIL import Image
-from skimage.util import img_as_ubyte
 
 FLOAT, INT8 = "vgg_cifar10.onnx", "vgg_cifar10_int8.onnx"
 CALIBRATION = 500  # training images that set the ranges of the int8 activations
@@ -139,6 +137,9 @@ def quantize(shared: Path, models: Path) -> None:
 
 def photos(models: Path) -> None:
     """Crop the sample photos out of scikit-image's wheel, at their own resolution."""
+    import skimage.data
+    from skimage.util import img_as_ubyte
+
     for name, photo in PHOTOS.items():
         pixels = img_as_ubyte(getattr(skimage.data, photo["image"])())
         picture = Image.fromarray(pixels).convert("RGB").crop(photo["box"])

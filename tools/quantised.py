@@ -1,21 +1,24 @@
 """Compare the explanations of quantised files with those of their float twins on real images.
 
-    python -m tools.quantised [--images 20]
+    python -m tools.quantised [--images 100]
 
-Prints, per pair, how often both predict the same class and the Spearman rank correlation of their LIFT-CAM
-and positive saliency maps for the float file's class (median over images). Only correlations are printed
-where maps exist; a pair whose predictions disagree is not expected to agree in its maps.
+Prints, per pair, what `onnxplain compare` says of the two: how often both predict the same class, the largest
+difference of a logit, and how alike their LIFT-CAM and positive saliency maps are (medians over the images).
+The last row is the bundled int8 file with a wrong scale in one layer, `broken`. A pair whose predictions
+disagree is not expected to agree in its maps.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import onnxplain as ox
 from onnxplain.bundled import model_path
+from onnxplain.dataset import Data
 from tests.conftest import SHARED
 from tests.real_models import REAL_MODELS, samples
 
@@ -30,46 +33,54 @@ TWINS = {
 }
 
 
+BROKEN = "conv1_1.weight_scale"
+COLUMNS = (
+    "quantised file", "method", "same class", "logit difference", "rank correlation", "top overlap",
+    "SSIM", "centre shift",
+)  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--images", type=int, default=100)
     given = parser.parse_args()
-    print("| quantised file | same class | LIFT-CAM | positive saliency |\n|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for quantised, twin in TWINS.items():
-        a, b = REAL_MODELS[quantised], REAL_MODELS[twin]
+        a, b = (REAL_MODELS[name] for name in (twin, quantised))
         models = [ox.load(m.path(SHARED), device="cpu", preprocess=m.pre) for m in (a, b)]
-        sources, _ = samples(a.data, SHARED, limit=given.images)
-        row(quantised, *models, [m.read(sources) for m in models])
-    files = [ox.load(model_path(f"vgg_cifar10{s}.onnx"), device="cpu") for s in ("_int8", "")]
-    sources, _ = samples("cifar10", SHARED, limit=given.images)
-    row("bundled vgg_cifar10_int8.onnx", *files, [m.read(sources) for m in files])
+        rows(quantised, *models, images(b.data, given.images))
+    cifar = images("cifar10", given.images)
+    twin = ox.load(model_path(), device="cpu")
+    int8 = model_path("vgg_cifar10_int8.onnx")
+    rows("bundled vgg_cifar10_int8.onnx", twin, ox.load(int8, device="cpu"), cifar)
+    rows("the same, a wrong scale in `conv1_1`", twin, ox.load(broken(), device="cpu"), cifar)
 
 
-def row(name: str, quantised: ox.Model, twin: ox.Model, inputs: list[np.ndarray]) -> None:
-    """Print one line for the inputs of the two files."""
-    classes = twin.predict(inputs[1]).classes
-    agree = (quantised.predict(inputs[0]).classes == classes).mean()
-
-    def correlation(explain: Callable[[ox.Model, np.ndarray], np.ndarray]) -> str:
-        maps = [explain(m, x) for m, x in zip((quantised, twin), inputs, strict=True)]
-        ranks = [spearman(p.ravel(), q.ravel()) for p, q in zip(*maps, strict=True)]
-        return f"{np.median(ranks):.2f}"
-
-    lift = correlation(lambda m, x: ox.cam(m, x, classes).values)
-    positive = correlation(lambda m, x: ox.saliency(m, x, classes).values)
-    print(f"| {name} | {agree:.0%} | {lift} | {positive} |", flush=True)
+def images(data: str, count: int) -> Data:
+    """Return pictures of a data set, spread over it."""
+    found = samples(data, SHARED, limit=count)[0]
+    return np.stack(found) if isinstance(found[0], np.ndarray) else found
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the rank correlation; equal values share their mean rank."""
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+def broken(factor: float = 1.5) -> onnx.ModelProto:
+    """Return the bundled int8 network with the weights' scales of its first layer too large."""
+    model = onnx.load(model_path("vgg_cifar10_int8.onnx"))
+    scale = next(i for i in model.graph.initializer if i.name == BROKEN)
+    wrong = (numpy_helper.to_array(scale) * factor).astype(np.float32)
+    scale.CopyFrom(numpy_helper.from_array(wrong, BROKEN))
+    return model
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
+def rows(name: str, twin: ox.Model, quantised: ox.Model, data: Data) -> None:
+    """Print a line per method."""
+    for method in ("lift_cam", "positive"):
+        found = ox.compare(twin, quantised, data, method)
+        medians = " | ".join(f"{v['median']:.3f}" for v in found.summary().values())
+        print(
+            f"| {name} | {method.replace('_', '-')} | {found.agreement:.0%} | {medians} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The command line: arguments -> calls -> files."""
 
+from onnxplain.cli import check as check  # registers its commands
 from onnxplain.cli import decompose as decompose  # registers its command
 from onnxplain.cli import diff as diff  # registers its command
 from onnxplain.cli import evaluate as evaluate  # registers its command

@@ -1,4 +1,4 @@
-"""The commands. Exit codes: 0 fine, 2 usage or bad input, 130 interrupted; errors go to stderr."""
+"""The commands. Exit codes: 0 fine, 1 a check failed, 2 usage or bad input, 130 interrupted."""
 
 from __future__ import annotations
 

@@ -11,13 +11,14 @@
 from onnxplain.dataset.job import Batch, Job, Partial
 from onnxplain.dataset.kinds import Data, open_data
 from onnxplain.dataset.moments import Moments
-from onnxplain.dataset.run import Found, Run
-from onnxplain.dataset.source import Item, Source
+from onnxplain.dataset.run import Found, Run, take
+from onnxplain.dataset.source import First, Item, Source, key_of_files
 from onnxplain.dataset.worker import Skipped
 
 __all__ = [
     "Batch",
     "Data",
+    "First",
     "Found",
     "Item",
     "Job",
@@ -26,5 +27,7 @@ __all__ = [
     "Run",
     "Skipped",
     "Source",
+    "key_of_files",
     "open_data",
+    "take",
 ]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from onnxplain.dataset import local, on_ray
-from onnxplain.dataset.job import Job, Partial
+from onnxplain.dataset.job import Batch, Job, Partial
 from onnxplain.dataset.kept import Kept
 from onnxplain.dataset.kinds import Data, open_data
 from onnxplain.dataset.labels import Numbering
 from onnxplain.dataset.source import Source
-from onnxplain.dataset.worker import Done, Piece, Skipped
+from onnxplain.dataset.worker import Done, Piece, Skipped, read_piece
 from onnxplain.errors import ConfigError, InputError
 from onnxplain.model import Model
 
@@ -138,16 +138,27 @@ class Run:
         return Path(self.cache) / f"{job.name}-{digest}.npz"
 
 
+def take(data: Data, models: Sequence[Model], number: int) -> Batch | None:
+    """Read one item of the data, as a batch; None where it cannot be used."""
+    source = open_data(data, models[0].spec.is_picture)
+    numbering = Numbering(source, models[0])
+    batch, _ = read_piece(models, _piece(source, numbering, range(number, number + 1)))
+    return batch
+
+
 def _pieces(source: Source, numbering: Numbering, begin: int, size: int) -> Iterator[Piece]:
     """Yield the items from `begin` on, `size` at a time, not decoded yet."""
     for start in range(begin, len(source), size):
-        numbers = range(start, min(start + size, len(source)))
-        items, skipped = [], []
-        for number in numbers:
-            try:
-                item = source.item(number)
-            except InputError as error:
-                skipped.append(Skipped(number, f"{source.name}[{number}]", str(error)))
-            else:
-                items.append((number, item, numbering.number(item)))
-        yield Piece(numbers, tuple(items), tuple(skipped))
+        yield _piece(source, numbering, range(start, min(start + size, len(source))))
+
+
+def _piece(source: Source, numbering: Numbering, numbers: range) -> Piece:
+    items, skipped = [], []
+    for number in numbers:
+        try:
+            item = source.item(number)
+        except InputError as error:
+            skipped.append(Skipped(number, f"{source.name}[{number}]", str(error)))
+        else:
+            items.append((number, item, numbering.number(item)))
+    return Piece(numbers, tuple(items), tuple(skipped))

@@ -67,6 +67,31 @@ class Source(ABC):
         return ()
 
 
+class First(Source):
+    """The first items of another source, at most `count`."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        """Take the source."""
+        self.name, self._source, self._count = source.name, source, count
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return min(len(self._source), self._count)
+
+    def item(self, number: int) -> Item:
+        """Return an item of the other source."""
+        return self._source.item(number)
+
+    def key(self) -> str:
+        """Return a hash of the other source's and the count."""
+        return f"{self._source.key()}-{self._count}"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The other source's names."""
+        return self._source.label_names
+
+
 def key_of_files(paths: Iterable[Path], *more: object) -> str:
     """Return a hash of files by name, size and time of change, as `make` tells whether they are new."""
     digest = hashlib.sha256(repr(more).encode())

@@ -45,6 +45,13 @@ class Done:
 
 def work(models: Sequence[Model], job: Job, piece: Piece) -> Done:
     """Read the items for every model and map the job over those that all of them can be fed."""
+    batch, skipped = read_piece(models, piece)
+    partial = None if batch is None else job.map(models, batch)
+    return Done(piece.numbers, 0 if batch is None else len(batch.names), partial, skipped)
+
+
+def read_piece(models: Sequence[Model], piece: Piece) -> tuple[Batch | None, tuple[Skipped, ...]]:
+    """Return the items that every model can be fed, None where there are none, and those skipped."""
     found: list[tuple[int, str, int, list[np.ndarray]]] = []
     skipped = list(piece.skipped)
     for number, item, label in piece.items:
@@ -54,15 +61,14 @@ def work(models: Sequence[Model], job: Job, piece: Piece) -> Done:
             skipped.append(Skipped(number, item.name, str(error)))
         else:
             found.append((number, item.name, label, inputs))
-    partial = None
-    if found:
-        numbers, names, labels, inputs_of = zip(*found, strict=True)
-        batch = Batch(
-            numbers=np.array(numbers, np.int64),
-            names=names,
-            labels=np.array(labels, np.int64),
-            digests=np.array([zlib.crc32(x[0].tobytes()) for x in inputs_of], np.uint32),
-            inputs=tuple(np.concatenate(xs) for xs in zip(*inputs_of, strict=True)),
-        )
-        partial = job.map(models, batch)
-    return Done(piece.numbers, len(found), partial, tuple(sorted(skipped)))
+    if not found:
+        return None, tuple(sorted(skipped))
+    numbers, names, labels, inputs_of = zip(*found, strict=True)
+    batch = Batch(
+        numbers=np.array(numbers, np.int64),
+        names=names,
+        labels=np.array(labels, np.int64),
+        digests=np.array([zlib.crc32(x[0].tobytes()) for x in inputs_of], np.uint32),
+        inputs=tuple(np.concatenate(xs) for xs in zip(*inputs_of, strict=True)),
+    )
+    return batch, tuple(sorted(skipped))

@@ -8,12 +8,13 @@
 """
 
 from onnxplain.preprocess.arrays import check_array
-from onnxplain.preprocess.images import decoded, from_array, open_image, seen_box
+from onnxplain.preprocess.images import decoded, from_array, open_image, resized, seen_box
 from onnxplain.preprocess.pixels import (
     Source,
     decode,
     displayed,
     encode,
+    fed,
     picture,
     pixel_scale,
     read,
@@ -34,6 +35,7 @@ __all__ = [
     "decoded",
     "displayed",
     "encode",
+    "fed",
     "find",
     "find_labels",
     "from_array",
@@ -43,5 +45,6 @@ __all__ = [
     "pixel_scale",
     "read",
     "read_labels",
+    "resized",
     "seen_box",
 ]

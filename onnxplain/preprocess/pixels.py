@@ -95,6 +95,11 @@ def picture(x: np.ndarray, spec: InputSpec, pre: Preprocess) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def fed(pictures: np.ndarray, spec: InputSpec, pre: Preprocess) -> np.ndarray:
+    """Return pictures of the model's size, uint8 RGB [N, H, W, 3], as model input: undoes `picture`."""
+    return np.concatenate([_fed(Image.fromarray(one), spec, pre) for one in pictures])
+
+
 def displayed(source: Source, spec: InputSpec, pre: Preprocess) -> np.ndarray:
     """Return a source as the model sees it (after resize and crop), uint8 RGB [H, W, 3]."""
     first: np.ndarray = picture(read([source], spec, pre)[:1], spec, pre)[0]

@@ -1,5 +1,6 @@
 """What the methods return: frozen records that can be saved, loaded and compared."""
 
+from onnxplain.results.comparison import Comparison
 from onnxplain.results.maps import bilinear, interpolation, minmax
 from onnxplain.results.predictions import LayerAgreement, LayerPredictions, Readouts
 from onnxplain.results.record import Record, axes
@@ -8,6 +9,7 @@ from onnxplain.results.records import Attribution, Cam, Explanation, Prediction,
 __all__ = [
     "Attribution",
     "Cam",
+    "Comparison",
     "Explanation",
     "LayerAgreement",
     "LayerPredictions",

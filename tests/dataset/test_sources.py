@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import onnxplain as ox
-from onnxplain.dataset import Item, open_data
+from onnxplain.dataset import First, Item, open_data, take
 from onnxplain.dataset.items import read_item
 from onnxplain.dataset.labels import Numbering
 from onnxplain.errors import InputError
@@ -236,3 +236,19 @@ def test_hidden_and_other_files_are_no_pictures(tmp_path: Path) -> None:
 def test_grey_pictures_and_alpha(tmp_path: Path, model: ox.Model) -> None:
     Image.new("LA", (8, 8), (100, 255)).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_item(open_data(tmp_path).item(0), model), 100)
+
+
+def test_the_first_items_alone(model: ox.Model) -> None:
+    whole = open_data((made.pixels(), np.array(made.labels())))
+    few = First(whole, 4)
+    assert (len(few), len(First(whole, 99)), few.name) == (4, made.COUNT, whole.name)
+    np.testing.assert_array_equal(few.item(3).content, whole.item(3).content)
+    assert len({few.key(), First(whole, 5).key(), whole.key()}) == 3
+
+
+def test_one_item_is_taken_for_every_model(model: ox.Model) -> None:
+    pixels = made.pixels()
+    batch = take(pixels, (model, model), 5)
+    assert batch is not None and batch.numbers.tolist() == [5] and len(batch.inputs) == 2
+    np.testing.assert_array_equal(batch.x, model.read(pixels[5]))
+    assert take(["missing.png", "gone.png"], (model,), 1) is None

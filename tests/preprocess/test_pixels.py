@@ -14,6 +14,7 @@ from onnxplain.preprocess import (
     decode,
     displayed,
     encode,
+    fed,
     guess,
     picture,
     pixel_scale,
@@ -119,6 +120,16 @@ def test_displayed_is_the_picture_in_rgb(name, dtype, rng) -> None:
     assert np.abs(shown.astype(int) - pixels).max() <= tolerance
     wild = encode(np.where(rng.random((1, *spec.shape)) > 0.5, 3.0, -3.0), spec, pre)
     assert set(np.unique(picture(wild, spec, pre))) == {0, 255}
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("spec", [NCHW, NHWC, GREY, FLAT], ids=["NCHW", "NHWC", "grey", "flat"])
+def test_fed_undoes_picture(spec, channels, rng) -> None:
+    pre = Preprocess.preset("imagenet", resize="none", channels=channels)
+    if spec in (GREY, FLAT):
+        pre = Preprocess.preset("unit", resize="none")
+    x = read(np.stack([noise(rng, 24, 32) for _ in range(2)]), spec, pre)
+    np.testing.assert_allclose(fed(picture(x, spec, pre), spec, pre), x, atol=1e-5)
 
 
 def test_grey_models_get_luma_and_show_grey(rng) -> None:
