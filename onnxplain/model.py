@@ -117,7 +117,7 @@ class Model:
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], RuleTable], Program] = {}
         self._sessions: dict[tuple[str, ...], Session] = {}
         self._ablations: dict[tuple[str, str], Ablation] = {}
-        self._untrained: dict[tuple[int, float], Model] = {}
+        self._shuffled: dict[tuple[float, int], Model] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
@@ -271,20 +271,20 @@ class Model:
                 self._ablations[key] = Ablation(self.graph, layer, key[1], self.executor)
             return self._ablations[key]
 
-    def untrained(self, seed: int = 0, share: float = 1.0) -> Model:
-        """Return this model with shuffled weights: an explanation that does not change says nothing.
+    def shuffled(self, share: float = 1.0, seed: int = 0) -> Model:
+        """Return a (cached) copy whose weights are permuted within each tensor: it knows nothing any more.
 
-        share: of its layers with weights, counted from the output; models are cached. Raises ConfigError for
-        a share outside 0..1.
+        share: of its layers with weights, counted from the output. Raises ConfigError outside 0..1.
         """
         if not 0 <= share <= 1:
             raise ConfigError(f"the share of layers to shuffle must be within 0..1, got {share!r}")
-        key = (seed, float(share))
         with self._lock:
-            if key not in self._untrained:
+            key = (float(share), seed)
+            if key not in self._shuffled:
                 file = shuffled(self.file, *key)
-                self._untrained[key] = Model(file, self.executor, self.preprocess, self.labels)
-            return self._untrained[key]
+                twin = Model(file, self.executor, self.preprocess, self.labels)
+                self._shuffled[key] = twin
+            return self._shuffled[key]
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""

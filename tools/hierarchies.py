@@ -114,7 +114,7 @@ def subjects(
         model = ox.load(path, device="cpu", preprocess=pre)
         pictures, labels = samples(data, SHARED, limit)
         x = [model.read([p]) for p in pictures]
-        yield name, model, x, labels, model.untrained()
+        yield name, model, x, labels, model.shuffled()
 
 
 def report(name: str, model: ox.Model, x: list[Array], shuffled: ox.Model) -> Iterator[str]:

@@ -13,13 +13,11 @@ from onnxplain.graph.load import ModelFile
 _INDICES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  # no weights
 
 
-def shuffled(file: ModelFile, seed: int = 0, share: float = 1.0) -> ModelFile:
-    """Return a copy in which the weights of a share of its layers have their numbers in random order.
+def shuffled(file: ModelFile, share: float, seed: int) -> ModelFile:
+    """Return the file with the values of weights permuted within each tensor, in a share of its layers.
 
-    A layer is a node that reads weights: constants of two axes or more, whatever they are stored as (so the
-    codes of quantised weights too). Layers are counted from the output. Biases, scales and zero points stay,
-    and so does the distribution of each tensor (Adebayo et al., 2018, draw them anew; shuffling fits
-    quantised files too [ours]).
+    A layer is a node that reads weights: constants of two axes or more with more than one value, whatever
+    they are stored as (so the codes of quantised weights too). Layers are counted from the output.
     """
     layers = _layers(file)
     chosen = layers[len(layers) - round(share * len(layers)) :]
@@ -32,9 +30,7 @@ def shuffled(file: ModelFile, seed: int = 0, share: float = 1.0) -> ModelFile:
             mixed = _mixed(numpy_helper.to_array(tensor), rng)
             tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
     weights = {k: _mixed(v, rng) if k in names else v for k, v in file.weights.items()}
-    part = "" if share == 1 else f" ({share:.0%} of the layers)"
-    name = f"{file.name} with shuffled weights{part}"
-    sha256 = f"{file.sha256}-shuffled-{seed}{part}"
+    name, sha256 = (f"{x} shuffled {share:g} {seed}" for x in (file.name, file.sha256))
     return replace(file, proto=proto, weights=weights, name=name, sha256=sha256)
 
 

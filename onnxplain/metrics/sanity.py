@@ -24,7 +24,7 @@ def randomisation_curve(case: Case, stages: Sequence[float] = STAGES) -> Array:
     """
     explain, found = _explain(case, "weight_randomisation"), []
     for share in stages:
-        other = case.answers.model.untrained(share=share)
+        other = case.answers.model.shuffled(share)
         maps = explain(other, case.answers.feeds, case.answers.classes).heatmap()
         found.append(rank_correlation(case.maps, maps))
     return np.stack(found, axis=1)

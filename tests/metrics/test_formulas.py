@@ -344,18 +344,18 @@ def test_shuffled_weights_are_the_same_ones_elsewhere_from_the_output_down() -> 
 
     own = values(model)
     for share, changed in ((0, ()), (0.25, ("z",)), (0.5, ("hidden", "z")), (1, names)):
-        other = values(model.untrained(share=share))
+        other = values(model.shuffled(share))
         same = {n for n in names if np.allclose(own[n], other[n])}
         assert same == set(names) - set(changed), share
-    assert model.untrained(share=0.5) is model.untrained(share=0.5)
+    assert model.shuffled(0.5) is model.shuffled(0.5)
     np.testing.assert_array_equal(ox.gradient(model, x).values, before)
-    mine, theirs = (m.file.proto.graph.initializer for m in (model, model.untrained(share=1)))
+    mine, theirs = (m.file.proto.graph.initializer for m in (model, model.shuffled(1)))
     for a, b in zip(mine, theirs, strict=True):
         v, u = (np.frombuffer(t.raw_data, np.float32) for t in (a, b))
         np.testing.assert_array_equal(np.sort(v), np.sort(u))
         assert (v == u).all() == (len(a.dims) < 2)
     with pytest.raises(ConfigError, match=r"within 0\.\.1"):
-        model.untrained(share=1.5)
+        model.shuffled(1.5)
 
 
 def test_randomisation_falls_and_no_shuffling_changes_nothing() -> None:

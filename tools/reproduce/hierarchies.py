@@ -64,7 +64,7 @@ class Trees(Job):
             noise = rng.normal(0, measuring.NOISE * float(x.std()), x.shape).astype(x.dtype)
             target = tree.root.channel
             noisy = ox.decompose(model, (x + noise)[None], target, **measuring.TREE)
-            other = ox.decompose(model.untrained(), x[None], target, **measuring.TREE)
+            other = ox.decompose(model.shuffled(), x[None], target, **measuring.TREE)
             for level in range(1, len(tree.layers) + 1):
                 if tree.level(level):
                     at = measuring.Measured()
