@@ -53,6 +53,11 @@ class Executor:
         self.threads, self.tf32 = threads, tf32
         self._wanted = _available(device, tf32)
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether sessions run on the CPU alone."""
+        return self._wanted == [_CPU]
+
     def session(self, model: Part | bytes | str, optimize: bool = True) -> Session:
         """Make a session of a part of a graph, a serialised model, or a file.
 
@@ -69,7 +74,7 @@ class Executor:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         # An explanation runs several sessions in turn, each with threads of its own. Those of the last one
         # would spin on the cores that the next one needs: ResNet-50's gradient took twice as long.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:

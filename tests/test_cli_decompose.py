@@ -172,7 +172,7 @@ def test_exemplars(run: Callable[..., Ran], tmp_path: Path) -> None:
         (("--target", "cat-dog", "--contrast", "frog"), ("single class",)),
         (("--out", "tree.pdf"), ("unknown suffix '.pdf'", ".graphml")),
         (("--out", "tree.JSON"), ("unknown suffix '.JSON'", ".json")),
-        (("--exemplars", "nowhere"), ("nowhere: no such folder",)),
+        (("--exemplars", "nowhere"), ("nowhere: no such file or folder",)),
     ],
 )
 def test_bad_options(

@@ -11,9 +11,7 @@ every segment, then one backward call per node (what hooks on a module lead to).
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 
 import onnxplain as ox
+from tools.bench.timing import interleaved
 from tools.parity.nets import classifier
 
 STAGES: dict[str, Callable[[Any], list[Callable[[torch.Tensor], torch.Tensor]]]] = {
@@ -71,23 +70,6 @@ def torch_tree(
     return levels
 
 
-def median_ms(times: list[float]) -> float:
-    """Return the median in milliseconds."""
-    return statistics.median(times) * 1e3
-
-
-def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return each contender's median time in ms over interleaved rounds, after one warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(rounds + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            if i:
-                times[name].append(time.perf_counter() - start)
-    return {name: median_ms(t) for name, t in times.items()}
-
-
 def main() -> None:
     """Export the net, check that both sides find the same channels, time them and print the table."""
     parser = argparse.ArgumentParser(
@@ -129,7 +111,7 @@ def main() -> None:
         "PyTorch, top 3": lambda: torch_tree(stages, image, 3),
         **{f"tree, top {k}": (lambda k=k: tree(k)) for k in (1, 2, 4, 5)},
     }
-    medians = measure(contenders, args.rounds)
+    medians = interleaved(contenders, args.rounds)
     nodes = {k: len(tree(k)) for k in (1, 2, 3, 4, 5)}
     for name, ms in medians.items():
         count = nodes.get(int(name[-1])) if name.startswith("tree, top") else None

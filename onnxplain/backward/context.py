@@ -30,12 +30,14 @@ class Context:
         op: Emitter,
         on_path: Sequence[bool],
         references: Mapping[str, gs.Tensor],
+        wrt: Sequence[str] = (),
     ) -> None:
-        """Wrap `node`; `on_path[i]` says whether input i needs a gradient."""
+        """Wrap `node`; `on_path[i]` says whether input i needs a gradient, `wrt` where signals are read."""
         self.node = node
         self.op = op
         self._on_path = on_path
         self._references = references
+        self._wrt = wrt
         self.notes: list[str] = []
 
     @property
@@ -66,6 +68,10 @@ class Context:
     def needs(self, i: int) -> bool:
         """Return whether input `i` is on the path, so that its gradient is used."""
         return i < len(self._on_path) and self._on_path[i]
+
+    def is_wrt(self, i: int) -> bool:
+        """Return whether the signal at input `i` is itself a result."""
+        return self.node.inputs[i].name in self._wrt
 
     def has(self, i: int) -> bool:
         """Return whether optional input `i` is given."""

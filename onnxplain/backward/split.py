@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
@@ -28,19 +30,26 @@ class Pair:
 
     * `forward`: model inputs -> outputs, wrt, residuals (plus reference values as inputs, if rules need them)
     * `backward`: residuals and seeds -> gradients
-    * `fused`: model inputs and seeds -> outputs and gradients
+    * `fused`: model inputs and seeds -> outputs, wrt and gradients
     * `tail`: wrt -> outputs, the rest of the network alone (wrt must be a cut)
     * `segment`: wrt -> outputs, residuals: `forward` of that rest (wrt must be a cut)
     * `reference`: wrt -> the values that rules read at the reference input
 
-    A seed is called `seed(output)` and a gradient `gradient(tensor)`.
+    A seed is called `seed(output)` and a gradient `gradient(tensor)`. With `one_each` there is one seed for
+    each image; where the single output has a known shape, the fused graph then also takes `largest(output)`,
+    a truth value: whether the seed is that of each image's largest element instead.
     """
 
     # `broadcasts`: residuals of one image serve many seeds. `pinned`: the graph takes one image only.
     # `one_reference`: values at the reference are the same for all images.
 
     def __init__(
-        self, graph: gs.Graph, outputs: Sequence[str], wrt: Sequence[str], rules: RuleTable
+        self,
+        graph: gs.Graph,
+        outputs: Sequence[str],
+        wrt: Sequence[str],
+        rules: RuleTable,
+        one_each: bool = False,
     ) -> None:
         """Run the reverse walk on a copy of `graph` (canonical, sorted).
 
@@ -50,8 +59,11 @@ class Pair:
         self._graph = graph.copy()
         self._tensors = self._graph.tensors()
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
+        self.table, self._one_each = rules, one_each
         op = Emitter("vjp")
-        seeds = {name: self._seed(name) for name in outputs}
+        given = {name: self._seed(name) for name in outputs}
+        self._largest: list[gs.Tensor] = []
+        seeds = self._or_largest(op, given) if one_each else given
         axes = self._image_axes()
         self.broadcasts, self.pinned = axes == {"N"}, not axes
         self.one_reference = self.broadcasts and not self.beside
@@ -61,9 +73,10 @@ class Pair:
             raise ModelError(f"{', '.join(outputs)} does not depend on {', '.join(wrt)}")
         self.gradients = tuple(signals)
         self._gradients = [
-            _named(op, f"gradient({k})", v, self._tensors[k]) for k, v in signals.items()
+            _named(op, f"gradient({k})", v, self._tensors[k], self._per_seed(self._tensors[k]))
+            for k, v in signals.items()
         ]
-        self._seeds = list(seeds.values())
+        self._seeds = list(given.values())
         self._split(op.nodes)
 
     @property
@@ -75,6 +88,21 @@ class Pair:
     def references(self) -> tuple[str, ...]:
         """Names of the tensors whose value at the reference input the rules read."""
         return tuple(self._references.used)
+
+    @property
+    def largest(self) -> str | None:
+        """Name of the input of `fused` that asks for the largest elements, where there is one."""
+        return self._largest[0].name if self._largest else None
+
+    @property
+    def seed_sizes(self) -> dict[str, tuple[int, ...]] | None:
+        """Sizes of one image's seed, by output; None where they are not known."""
+        shapes = {name: self._tensors[name].shape for name in self.outputs}
+        if not all(
+            shape and all(isinstance(s, int) for s in shape[1:]) for shape in shapes.values()
+        ):
+            return None
+        return {name: tuple(shape[1:]) for name, shape in shapes.items()}
 
     @property
     def residuals(self) -> tuple[str, ...]:
@@ -90,14 +118,20 @@ class Pair:
 
     def backward(self) -> Part:
         """Residuals and seeds -> gradients."""
-        nodes = [*self._fixed, *self._per_seed]
+        nodes = [*self._fixed, *self._per_seed_nodes]
         return self._export(nodes, [*self._residuals, *self._seeds], self._gradients)
 
     def fused(self) -> Part:
-        """Model inputs and seeds -> outputs and gradients, in one graph."""
-        nodes = [*self._graph.nodes, *self._once, *self._per_seed]
-        results = _unique([*self._named(self.outputs), *self._gradients])
-        return self._export(nodes, [*self._sources(), *self._seeds], results)
+        """Model inputs and seeds -> outputs, wrt and gradients, in one graph."""
+        nodes = [*self._graph.nodes, *self._once, *self._per_seed_nodes]
+        inputs = {t.name for t in self._graph.inputs}
+        forward = [t for t in self._named(self.outputs + self.wrt) if t.name not in inputs]
+        starts = [*self._sources(), *self._seeds, *self._largest]
+        return self._export(nodes, starts, _unique([*forward, *self._gradients]))
+
+    def one_each(self, rules: RuleTable) -> Pair:
+        """Return this pair for one seed per image, its backward pass under another table."""
+        return Pair(self._graph, self.outputs, self.wrt, rules, one_each=True)
 
     def tail(self) -> Part:
         """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
@@ -137,21 +171,43 @@ class Pair:
         if name not in self._tensors:
             raise ModelError(f"{name!r} is not a tensor of this model")
         tensor = self._tensors[name]
-        return gs.Variable(f"seed({name})", dtype=_signal_dtype(tensor), shape=_per_seed(tensor))
+        shape = self._per_seed(tensor)
+        return gs.Variable(f"seed({name})", dtype=_signal_dtype(tensor), shape=shape)
+
+    def _per_seed(self, tensor: gs.Tensor) -> list[int | str] | None:
+        """Return a tensor's shape with seeds in the place of images."""
+        if not tensor.shape:
+            return None if tensor.shape is None else []
+        return list(tensor.shape) if self._one_each else ["B", *tensor.shape[1:]]
+
+    def _or_largest(self, op: Emitter, given: Mapping[str, gs.Tensor]) -> dict[str, gs.Tensor]:
+        """Return the given seeds, or those of the largest elements where `largest(output)` holds."""
+        ((name, seed), *more) = given.items()
+        sizes = None if more else (self.seed_sizes or {}).get(name)
+        if sizes is None or not prod(sizes):
+            return dict(given)
+        largest = gs.Variable(f"largest({name})", dtype=np.dtype(bool), shape=[1])
+        self._largest = [largest]
+        flat = op.Reshape(op.float(self._tensors[name]), [-1, prod(sizes)])
+        best = op.ArgMax(flat, axis=1, keepdims=0)
+        hot = op.OneHot(best, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32)
+        if seed.dtype != np.float32:
+            hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
+        return {name: op.Where(largest, op.Reshape(hot, [-1, *sizes]), seed)}
 
     def _split(self, emitted: Sequence[gs.Node]) -> None:
         """Sort what was written into what depends on a seed and what one forward can compute."""
         wanted = needed(emitted, [t.name for t in self._gradients])
         per_seed = {t.name for t in self._seeds}
         self._once: list[gs.Node] = []
-        self._per_seed: list[gs.Node] = []
+        self._per_seed_nodes: list[gs.Node] = []
         for node in wanted:
             depends = any(x.name in per_seed for x in node.inputs)
-            (self._per_seed if depends else self._once).append(node)
+            (self._per_seed_nodes if depends else self._once).append(node)
             if depends:
                 per_seed.update(y.name for y in node.outputs)
         self._fixed, fixed = _fixed([*self._graph.nodes, *emitted])
-        read = [x for n in self._per_seed for x in n.inputs] + self._gradients
+        read = [x for n in self._per_seed_nodes for x in n.inputs] + self._gradients
         self._residuals = _unique(
             x
             for x in read
@@ -200,11 +256,16 @@ class _References(Mapping[str, gs.Tensor]):
         return len(self.used)
 
 
-def _named(op: Emitter, name: str, signal: gs.Tensor, like: gs.Tensor) -> gs.Tensor:
+def _named(
+    op: Emitter,
+    name: str,
+    signal: gs.Tensor,
+    like: gs.Tensor,
+    shape: list[int | str] | None,
+) -> gs.Tensor:
     """Return the signal under a readable name, typed and shaped, as a graph output of its own."""
     result = op.Identity(signal)
-    result.name, result.dtype = name, _signal_dtype(like)
-    result.shape = _per_seed(like)
+    result.name, result.dtype, result.shape = name, _signal_dtype(like), shape
     return result
 
 
@@ -222,13 +283,6 @@ def _fixed(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:
             found.append(node)
             made.update(y.name for y in node.outputs)
     return found, made
-
-
-def _per_seed(tensor: gs.Tensor) -> list[int | str] | None:
-    """Return a tensor's shape with seeds in the place of images."""
-    if not tensor.shape:
-        return None if tensor.shape is None else []
-    return ["B", *tensor.shape[1:]]
 
 
 def _of_one(size: int | str | None) -> int | None:

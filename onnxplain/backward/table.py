@@ -20,6 +20,9 @@ from typing import Any
 
 Apply = Callable[..., Any]
 
+NOTHING = object()
+"""What a rule returns for an input whose share it has already given to another input."""
+
 
 @dataclass(frozen=True)
 class Rule:

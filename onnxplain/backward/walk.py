@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import onnx_graphsurgeon as gs
 
 from onnxplain.backward.context import Context, unbroadcast
-from onnxplain.backward.table import Rule, RuleTable
+from onnxplain.backward.table import NOTHING, Rule, RuleTable
 from onnxplain.errors import UnsupportedOpError
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.infer import STANDARD
@@ -59,7 +59,7 @@ def walk(
         rule = rules.find(node.op) if node.domain in STANDARD else None
         if rule is None:
             raise UnsupportedOpError(node.op, node.name, _why_no_rule(node, rules))
-        c = Context(node, op, on_path, references)
+        c = Context(node, op, on_path, references, wrt)
         if not rule.exact:
             c.note(rule.note)
         gradients = _apply(rule, c, incoming)
@@ -94,7 +94,9 @@ def _apply(rule: Rule, c: Context, incoming: list[gs.Tensor | None]) -> list[gs.
             raise c.refuse(
                 f"its gradient with respect to input {i} ({x.name!r}) is not implemented"
             )
-        if node.op in BROADCASTING:
+        if g is NOTHING:
+            gradients[i] = None
+        elif node.op in BROADCASTING and (g.shape is None or tuple(g.shape) != c.shape(x)):
             gradients[i] = unbroadcast(c.op, g, c.shape(node.outputs[0]), c.shape(x))
     return gradients
 

@@ -25,7 +25,7 @@ def run(
     """Yield what comes of each piece, in order; `workers`: threads, None for as many as cores."""
     count = workers or os.cpu_count() or 1
     waiting: deque[Future[Done]] = deque()
-    pool = ThreadPoolExecutor(count, "onnxplain")
+    pool = ThreadPoolExecutor(count, "onnxplain-pass")
     try:
         with threadpool_limits(1, "blas"):
             for piece in pieces:

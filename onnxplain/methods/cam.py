@@ -105,7 +105,7 @@ def cam(
         reference_zeros(job.model, job.program(chosen.name, rules), chosen)
     checked = perturb.check_options(kind, options)
     maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
-    for linearized, seeds in job.linearize(chosen.name, rules):
+    for linearized, seeds in job.linearize(chosen.name, rules, ahead=row.rules is not None):
         found_map, found_weights, shares = _explain(job, row, chosen, linearized, seeds, checked)
         maps.append(found_map)
         weights.append(found_weights)
@@ -168,7 +168,7 @@ def _explain(
     if row.formula is not None:
         signal = linearized.backward({job.output: seeds.seed})[layer.name]
         g = channels_first(signal, layer)
-        outside = _outside_grid(a * g, layer)
+        outside = [] if layer.grid is None else _outside_grid(a * g, layer)
     shown = in_picture(a, layer)
     if not row.cut:
         a, g = shown, in_picture(g, layer) if g.size else g
@@ -180,8 +180,6 @@ def _explain(
 
 def _outside_grid(contributions: Array, layer: Layer) -> list[float]:
     """Return the share per image of sum |A * signal| over all tokens [n, K, T, 1] that is on no patch."""
-    if layer.grid is None:
-        return []
     sizes = np.abs(contributions).astype(np.float64)
     inside, whole = in_picture(sizes, layer).sum((1, 2, 3)), sizes.sum((1, 2, 3))
     return [float(share) for share in (whole - inside) / np.where(whole > 0, whole, 1)]

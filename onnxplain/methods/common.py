@@ -49,17 +49,36 @@ class Job:
         """Return the program of the explained output with respect to one tensor."""
         return self.model.program((self.output,), (wrt,), rules)
 
-    def linearize(self, wrt: str, rules: RuleTable = VJP) -> Iterator[tuple[Linearized, Seeds]]:
-        """Run forward batch by batch; yield each linearisation with the seeds of its images."""
+    def linearize(
+        self, wrt: str, rules: RuleTable = VJP, ahead: bool = False
+    ) -> Iterator[tuple[Linearized, Seeds]]:
+        """Run forward batch by batch; yield each linearisation with the seeds of its images.
+
+        `ahead`: the backward pass of just these seeds will be wanted, so it may run along.
+        """
         program = self.program(wrt, rules)
+        for rows, target in self._batches():
+            linearized = self._ahead(program, rows, target) if ahead else program.forward(rows)
+            yield linearized, target.seeds(linearized[self.output])
+
+    def _ahead(self, program: Program, rows: Feeds, target: Target | Classes) -> Linearized:
+        sizes = program.seed_sizes
+        if sizes is None:
+            return program.forward(rows)
+        if target.is_largest:
+            return program.explain(rows, None)
+        seed = target.ahead((len(rows[self.source]), *sizes[self.output]))
+        return program.forward(rows) if seed is None else program.explain(rows, {self.output: seed})
+
+    def _batches(self) -> Iterator[tuple[Feeds, Target | Classes]]:
+        """Yield the feeds of each batch and what is explained of its images."""
         done = 0
         for rows in self.model.batches(self.feeds):
-            linearized = program.forward(rows)
             count = len(rows[self.source])
             target = self.target
             if isinstance(target, Classes):
                 target = target.rows(slice(done, done + count))
-            yield linearized, target.seeds(linearized[self.output])
+            yield rows, target
             done += count
 
     def seeds(self) -> Seeds:
@@ -71,7 +90,8 @@ class Job:
         program, done, parts = self.program(self.source), 0, []
         for rows in self.model.batches({**self.feeds, self.source: x}):
             part = seed[done : done + len(rows[self.source])]
-            parts.append(program.forward(rows).backward({self.output: part})[self.source])
+            seeds = {self.output: part}
+            parts.append(program.explain(rows, seeds).backward(seeds)[self.source])
             done += len(part)
         return concat(parts)
 
@@ -92,7 +112,7 @@ class Job:
             explained=self.output,
             rules=program.rules,
             inexact=list(program.notes),
-            providers=list(program.forward_session.providers),
+            providers=list(program.providers),
             **more,
         )
 

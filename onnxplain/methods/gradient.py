@@ -56,7 +56,7 @@ def _backward(
     layer = None if wrt is None else job.model.layer(wrt)
     name = job.source if layer is None else layer.name
     values, seeds = [], []
-    for linearized, part in job.linearize(name, rules):
+    for linearized, part in job.linearize(name, rules, ahead=True):
         values.append(linearized.backward({job.output: part.seed})[name])
         seeds.append(part)
     return attribution(job, concat(values), join(seeds), method, rules, layer, paper=paper)

@@ -66,8 +66,9 @@ def saliency(
         )
     scale = input_scale(job.model, space)
     values, parts, compared = [], [], 0
-    for linearized, seeds in job.linearize(source.name):
-        if kind in ("active", "inactive"):
+    compares = kind in ("active", "inactive")
+    for linearized, seeds in job.linearize(source.name, ahead=not compares):
+        if compares:
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
         else:
             signed = linearized.backward({job.output: seeds.seed})[source.name]

@@ -127,6 +127,13 @@ class Target:
                 raise TargetError(f"target {self}: in some image nothing is above {self.above:g}")
         return Seeds(seed, classes.astype(np.int64), scores(seed, values))
 
+    def ahead(self, shape: tuple[int, ...]) -> Array | None:
+        """Return the seeds for an output of this shape; None where they depend on its values."""
+        chosen = self.index is not None or self.weights is not None
+        if self.above is not None or not chosen:
+            return None
+        return self.seeds(np.zeros(shape, np.float32)).seed
+
     def _class(self, values: Array) -> int:
         """Return the class that is explained, or -1 where the target is not one class."""
         if self.minus is not None or self.weights is not None:
@@ -180,6 +187,12 @@ class Classes:
         seed = np.zeros(values.shape, np.float32)
         seed[np.arange(len(values)), index] = 1
         return Seeds(seed, index, scores(seed, values))
+
+    is_largest = False
+
+    def ahead(self, shape: tuple[int, ...]) -> Array | None:
+        """Return the seeds for an output of this shape."""
+        return self.seeds(np.zeros(shape, np.float32)).seed
 
     def rows(self, chosen: slice) -> Classes:
         """Return the classes of some of the images."""

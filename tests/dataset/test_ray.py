@@ -91,6 +91,17 @@ def test_as_without_ray(cluster: None, model: ox.Model, folder: Path, workers: i
         np.testing.assert_allclose(found.partial[name], array, rtol=1e-6, atol=1e-6)
 
 
+def test_filters_as_without_ray(cluster: None, model: ox.Model, folder: Path) -> None:
+    for mode in ("exact", "first_order"):
+        local = ox.filter_importance(model, folder, mode=mode, run=Run(workers=1, batch=4))  # type: ignore[arg-type]
+        found = ox.filter_importance(model, folder, mode=mode, run=Run("ray", 2, batch=5))  # type: ignore[arg-type]
+        for mine, theirs in zip(found.layers, local.layers, strict=True):
+            np.testing.assert_allclose(mine.per_class, theirs.per_class, atol=1e-6)
+    here = ox.feature_correlation(model, folder, run=Run(workers=1))
+    there = ox.feature_correlation(model, folder, run=Run("ray", 2, batch=3))
+    np.testing.assert_allclose(there.correlation, here.correlation, atol=1e-6)
+
+
 def test_the_answer_survives_a_killed_worker(
     cluster: None, model: ox.Model, folder: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ def test_nothing_of_use_is_an_error(model: ox.Model, tmp_path: Path) -> None:
 def test_an_error_of_the_job_ends_the_pass(model: ox.Model, folder: Path) -> None:
     with pytest.raises(ModelError, match="as told"):
         Run(batch=2, workers=2).over(folder, model, Rows(fails_at=5))
-    assert not [t for t in threading.enumerate() if t.name.startswith("onnxplain")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("onnxplain-pass")]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def adjoint(c: Context, g: gs.Tensor, weights: Array, windows: Windows, group: i
     if prod(windows.strides) == 1 and min(before + after) >= 0:
         pads = before + after
         return c.op.Conv(
-            g, _turned(weights, group), dilations=windows.dilations, pads=pads, group=group
+            g, turned(weights, group), dilations=windows.dilations, pads=pads, group=group
         )
     return _transposed(c, g, weights, windows, group)
 
@@ -93,7 +93,7 @@ def _transposed(
     return c.op.Slice(whole, windows.before, ends, range(2, 2 + len(ends)))
 
 
-def _turned(weights: Array, group: int) -> Array:
+def turned(weights: Array, group: int) -> Array:
     """Swap input and output channels within each group and reverse the kernel along every axis."""
     outputs, inputs, *kernel = weights.shape
     swapped = weights.reshape(group, outputs // group, inputs, *kernel).swapaxes(1, 2)

@@ -25,10 +25,14 @@ def winners(c: Context) -> Any:
     """Return [N, C, windows]: where in its flattened plane each window has its first maximum."""
     if c.type == "GlobalMaxPool":
         return c.op.ArgMax(c.op.Reshape(c.x[0], [0, 0, -1]), axis=2, keepdims=1)
+    # All planes have one size.
+    return c.op.Mod(c.op.Reshape(first_maxima(c), [0, 0, -1]), prod(spatial(c, c.node.inputs[0])))
+
+
+def first_maxima(c: Context) -> Any:
+    """Return where each window of a MaxPool has its first maximum, counted through the whole tensor."""
     attrs = {k: v for k, v in c.node.attrs.items() if k != "storage_order"}
-    _, indices = c.op.MaxPool(c.x[0], outputs=2, **attrs)
-    # The standard counts through the whole tensor; all planes have one size.
-    return c.op.Mod(c.op.Reshape(indices, [0, 0, -1]), prod(spatial(c, c.node.inputs[0])))
+    return c.op.MaxPool(c.x[0], outputs=2, **attrs)[1]
 
 
 def route(c: Context, positions: gs.Tensor, g: gs.Tensor) -> gs.Tensor:

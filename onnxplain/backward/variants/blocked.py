@@ -1,0 +1,264 @@
+"""The gradient once more, in nodes that onnxruntime's CPU computes without leaving its blocked layout.
+
+onnxruntime keeps activations in blocks of 8 or 16 channels (NCHWc) through Conv, pooling, Concat, nearest
+Resize, HardSigmoid, Sigmoid, and Add and Mul of equal shapes; around anything else it writes them out in
+order and back, which takes as long as the op. The numbers are those of `VJP`, whose rules serve wherever a
+tensor is not float32 [N, C, H, W]. For graphs in which each image has one seed: shapes must agree. What each
+of these rules gains is in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx_graphsurgeon import Tensor
+
+from onnxplain.backward.context import Context
+from onnxplain.backward.rules.conv import Array, Windows, adjoint, spatial, turned
+from onnxplain.backward.rules.pool import first_maxima
+from onnxplain.backward.table import NOTHING, VJP, Apply, RuleTable
+from onnxplain.backward.variants.gradient import gradient
+from onnxplain.graph.fold import constant_value
+
+BLOCKED = RuleTable("vjp in blocks", base=VJP)
+"""The exact gradient, for one seed per image, on the CPU."""
+
+_BLOCK = 16  # channels; the depthwise kernel wants whole blocks
+_STEEP = 2.0**127  # times any float32 above zero that is not denormal: at least 1
+_STEEP_ASIDE = 2.0**100  # the same for differences from a bound that is not tiny
+
+
+def _on(*ops: str, at_output: bool = False) -> Callable[[Apply], Apply]:
+    """Register a rule for feature maps; where it returns None, or for other tensors, VJP's serves."""
+
+    def register(apply: Apply) -> Apply:
+        def rule(c: Context, g: Tensor, *others: None) -> Any:
+            fits = _is_maps(c.node.outputs[0] if at_output else c.node.inputs[0])
+            found = apply(c, g) if fits else None
+            return gradient(c, g) if found is None else found
+
+        for op in ops:
+            known = VJP.find(op)
+            assert known is not None and known.exact, op
+            BLOCKED.on(op)(rule)
+        return apply
+
+    return register
+
+
+def _is_maps(tensor: Tensor) -> bool:
+    """Whether a tensor is float32 [N, C, H, W]."""
+    shape = tensor.shape
+    return (
+        tensor.dtype == np.float32
+        and shape is not None
+        and len(shape) == 4
+        and shape[0] == "N"
+        and all(isinstance(s, int) for s in shape[1:])
+    )
+
+
+def _lifted(c: Context, g: Tensor, shape: Sequence[int | str], scale: float = 1) -> Tensor:
+    """Return `g` times `scale` in blocks: a depthwise Conv takes it there, and an Add behind it along."""
+    channels = int(shape[1])
+    if channels % _BLOCK:
+        return g if scale == 1 else c.op.Mul(g, scale)
+    return _shaped(c.op.Conv(g, np.full((channels, 1, 1, 1), scale), group=channels), shape)
+
+
+def _repeated(c: Context, g: Tensor, times: Sequence[int], shape: Sequence[int | str]) -> Tensor:
+    """Repeat every pixel of `g` along height and width, up to `shape`."""
+    scales = c.op.constant([1, 1, *times], np.float32)
+    found = c.op.Resize(
+        g, None, scales, mode="nearest", nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )  # fmt: skip
+    return _shaped(found, shape)
+
+
+def _shaped(tensor: Tensor, shape: Sequence[int | str]) -> Tensor:
+    """Say what shape a tensor has, where onnxruntime cannot infer the number of images."""
+    tensor.shape = list(shape)
+    return tensor
+
+
+# --- masks ----------------------------------------------------------------------------------------------
+def _step(c: Context, x: Tensor, at: float = 0, above: bool = True) -> Tensor | None:
+    """Return 1 where x > at (or x < at), else 0: a HardSigmoid so steep that nothing lies on its slope.
+
+    None for bounds that a power of two cannot take there exactly.
+    """
+    if at != 0 and not 2.0**-60 < abs(at) < 2.0**26:
+        return None
+    steep = (_STEEP_ASIDE if at else _STEEP) * (1 if above else -1)
+    found: Tensor = c.op.HardSigmoid(x, alpha=steep, beta=-steep * at)
+    return found
+
+
+@_on("Relu")
+def relu(c: Context, g: Tensor) -> Tensor:
+    """Pass where y > 0."""
+    return c.op.Mul(g, _step(c, c.y[0]))
+
+
+@_on("Clip")
+def clip(c: Context, g: Tensor) -> Tensor | None:
+    """Pass strictly inside the bounds."""
+    for i, above in ((1, True), (2, False)):
+        if c.has(i):
+            bound = constant_value(c.node.inputs[i])
+            mask = None if bound is None else _step(c, c.y[0], float(bound), above)
+            if mask is None:
+                return None
+            g = c.op.Mul(g, mask)
+    return g
+
+
+@_on("Sigmoid")
+def sigmoid(c: Context, g: Tensor) -> Tensor:
+    """Multiply by y (1 - y)."""
+    return c.op.Mul(g, c.op.Mul(c.y[0], _rest(c, c.y[0])))
+
+
+def _rest(c: Context, share: Tensor) -> Tensor:
+    """Return 1 - share, for shares of 0 to 1."""
+    rest: Tensor = c.op.HardSigmoid(share, alpha=-1.0, beta=1.0)
+    return rest
+
+
+# --- products -------------------------------------------------------------------------------------------
+@_on("Mul", at_output=True)
+def mul(c: Context, g: Tensor) -> list[Any] | None:
+    """Repeat factors [N, C, 1, 1] over the maps; their own signal is summed by way of the mean."""
+    maps = c.node.outputs[0]
+    for x, s in ((0, 1), (1, 0)):
+        sigmoid_of_x = _is_sigmoid_of(c.node.inputs[s], c.node.inputs[x])
+        if sigmoid_of_x and c.needs(x) and not c.is_wrt(s):
+            # SiLU, whole: y' = s + x s (1 - s).
+            slope = c.op.Add(c.x[s], c.op.Mul(c.y[0], _rest(c, c.x[s])))
+            return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
+    if not all(_is_maps(x) and x.shape[1] == maps.shape[1] for x in c.node.inputs):
+        return None
+    sizes = spatial(c, maps)
+    shapes = [spatial(c, x) for x in c.node.inputs]
+    if not all(s in (sizes, (1, 1)) for s in shapes):
+        return None
+    full = [
+        x if s == sizes else _repeated(c, x, sizes, maps.shape)
+        for x, s in zip(c.x, shapes, strict=True)
+    ]
+    gradients = [c.op.Mul(g, full[1]), c.op.Mul(g, full[0])]
+    for i, (x, shape) in enumerate(zip(c.node.inputs, shapes, strict=True)):
+        if shape != sizes:
+            mean = c.op.GlobalAveragePool(gradients[i])
+            # Its shape tells the walk that there is nothing left to sum.
+            gradients[i] = _shaped(c.op.Mul(mean, prod(sizes)), x.shape)
+    return gradients
+
+
+@_on("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshaped(c: Context, g: Tensor) -> Tensor:
+    """Say what shape the maps have again: from a Reshape to -1 nobody could tell."""
+    maps = c.node.inputs[0]
+    found = gradient(c, g)[0]
+    assert found is not None
+    return _lifted(c, _shaped(found, maps.shape), maps.shape)
+
+
+def _is_sigmoid_of(s: Tensor, x: Tensor) -> bool:
+    return any(node.op == "Sigmoid" and node.inputs[0].name == x.name for node in s.inputs)
+
+
+# --- windows ----------------------------------------------------------------------------------------------
+@_on("GlobalAveragePool")
+def global_average_pool(c: Context, g: Tensor) -> Tensor:
+    """Every pixel gets g / pixels."""
+    maps, sizes = c.node.inputs[0], spatial(c, c.node.inputs[0])
+    mean = _lifted(c, g, c.node.outputs[0].shape, 1 / prod(sizes))
+    return _repeated(c, mean, sizes, maps.shape)
+
+
+@_on("AveragePool")
+def average_pool(c: Context, g: Tensor) -> Tensor | None:
+    """Windows that lie side by side: every pixel gets g / pixels of its window."""
+    windows = Windows.of(c)
+    if not _tiles(c, windows):
+        return None
+    mean = _lifted(c, g, c.node.outputs[0].shape, 1 / prod(windows.kernel))
+    return _repeated(c, mean, windows.kernel, c.node.inputs[0].shape)
+
+
+@_on("MaxPool")
+def max_pool(c: Context, g: Tensor) -> Tensor:
+    """Send g to the first maximum of each window; where windows do not overlap, nothing is to be added up."""
+    op, maps, indices = c.op, c.node.inputs[0], first_maxima(c)
+    shape = op.Shape(c.x[0])
+    if _lie_apart(c, Windows.of(c)):
+        windows = {k: c.attr(k) for k in ("kernel_shape", "strides")}
+        routed = op.MaxUnpool(g, indices, shape, **windows)
+    else:
+        zeros = op.Expand(op.constant(0, g.dtype), shape)
+        flat, to, what = (op.Reshape(t, [-1]) for t in (zeros, indices, g))
+        flat = op.ScatterElements(flat, to, what, axis=0, reduction="add")
+        routed = op.Reshape(flat, shape)
+    return _lifted(c, _shaped(routed, maps.shape), maps.shape)
+
+
+def _lie_apart(c: Context, windows: Windows) -> bool:
+    """Whether windows share no pixel and end inside their input, as onnxruntime's MaxUnpool wants it."""
+    inputs, outputs = spatial(c, c.node.inputs[0]), spatial(c, c.node.outputs[0])
+    sizes = zip(inputs, outputs, windows.reach, windows.strides, strict=True)
+    return not any(windows.before) and all(r <= s and (m - 1) * s + r <= n for n, m, r, s in sizes)
+
+
+def _tiles(c: Context, windows: Windows) -> bool:
+    """Whether windows cover their input side by side, each pixel once."""
+    outputs = spatial(c, c.node.outputs[0])
+    covered = tuple(m * k for m, k in zip(outputs, windows.kernel, strict=True))
+    return (
+        windows.kernel == windows.strides
+        and not any(windows.before + windows.after)
+        and windows.reach == windows.kernel
+        and covered == spatial(c, c.node.inputs[0])
+    )
+
+
+@_on("Conv")
+def conv(c: Context, g: Tensor) -> Tensor | None:
+    """Strided: depthwise as a Conv of g between zeros, else back into blocks after the ConvTranspose."""
+    windows, maps = Windows.of(c), c.node.inputs[0]
+    if prod(windows.strides) == 1:
+        return None
+    weights, group = c.const(1), int(c.attr("group", 1))
+    depthwise = group == maps.shape[1] == len(weights) and not group % _BLOCK
+    if depthwise and (spread := _between_zeros(c, g, weights, windows)) is not None:
+        return spread
+    return _lifted(c, adjoint(c, g, weights, windows, group), maps.shape)
+
+
+def _between_zeros(c: Context, g: Tensor, weights: Array, windows: Windows) -> Tensor | None:
+    """Put zeros between the pixels of g, then convolve: repeated, all but the first of each are taken out."""
+    maps = c.node.inputs[0]
+    outputs, inputs = spatial(c, c.node.outputs[0]), spatial(c, maps)
+    sizes = tuple(m * s for m, s in zip(outputs, windows.strides, strict=True))
+    axes = list(zip(inputs, sizes, windows.reach, windows.before, strict=True))
+    pads = [r - 1 - b for _, _, r, b in axes] + [n - m + b for n, m, _, b in axes]
+    if min(pads) < 0:
+        return None
+    firsts = np.zeros((1, 1, *sizes), np.float32)
+    firsts[:, :, :: windows.strides[0], :: windows.strides[1]] = 1
+    count = c.op.Concat(c.op.Shape(g, end=1), [1, *sizes], axis=0)
+    grid = _shaped(c.op.Expand(c.op.constant(firsts, np.float32), count), ["N", 1, *sizes])
+    grid = c.op.Conv(grid, np.ones((len(weights), 1, 1, 1)))  # in blocks, and for every channel
+    whole: list[int | str] = ["N", len(weights), *sizes]
+    spread = c.op.Mul(_repeated(c, g, windows.strides, whole), grid)
+    return c.op.Conv(
+        spread,
+        turned(weights, len(weights)),
+        pads=pads,
+        dilations=windows.dilations,
+        group=len(weights),
+    )

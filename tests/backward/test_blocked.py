@@ -1,0 +1,139 @@
+"""The gradient in onnxruntime's blocked layout: the numbers of the plain one, and of finite differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxplain.backward import VJP
+from onnxplain.backward.split import Pair
+from onnxplain.backward.variants.blocked import BLOCKED
+from onnxplain.executor import Executor
+from onnxplain.graph.canonical import canonicalize, import_graph
+from onnxplain.program import Program
+from tests.backward.harness import Case, check_gradient, make_program
+
+MAPS = (16, 4, 4)
+SIXTEEN = {
+    "k": np.random.default_rng(1).normal(size=(16, 16, 3, 3)).astype(np.float32) / 5,
+    "d3": np.random.default_rng(2).normal(size=(16, 1, 3, 3)).astype(np.float32),
+    "d5": np.random.default_rng(3).normal(size=(16, 1, 5, 4)).astype(np.float32),
+    "s": np.random.default_rng(4).normal(size=(16, 16, 1, 1)).astype(np.float32),
+    "w": np.random.default_rng(5).normal(size=(16, 3)).astype(np.float32),
+    "wide": np.random.default_rng(6).normal(size=(64, 3)).astype(np.float32),
+    "six": np.float32(6),
+    "half": np.float32(0.5),
+    "less": np.float32(-0.3),
+}
+
+
+def _case(
+    name: str, body: str, shape: tuple[int, ...] = MAPS, scale: float = 1, **more: int
+) -> Case:
+    used = {k: v for k, v in SIXTEEN.items() if f" {k}" in body.replace(",", " ").replace("(", " ")}
+    return Case(name, body, {"x": shape}, None, low=-scale, high=scale, initializers=used, **more)
+
+
+CASES = [
+    _case("Relu", "c = Conv<pads = [1, 1, 1, 1]>(x, k) y = Relu(c)"),
+    _case("Clip", "y = Clip(x, less, half)"),
+    _case("Clip from above alone", "y = Clip(x,, half)"),
+    _case("Clip at 0 and 6", "zero = Constant<value_float = 0.0>() y = Clip(x, zero, six)", scale=9),
+    _case("Sigmoid", "y = Sigmoid(x)"),
+    _case("SiLU", "g = Sigmoid(x) y = Mul(x, g)", scale=4),
+    _case("SiLU, the other way round", "g = Sigmoid(x) y = Mul(g, x)", scale=4),
+    _case("SiLU whose gate is read elsewhere", "g = Sigmoid(x) m = Mul(g, x) y = Add(g, m)", scale=4),
+    _case("squeeze and excite", "p = GlobalAveragePool(x) c = Conv(p, s) g = Sigmoid(c) y = Mul(g, x)"),
+    _case("both factors repeated", "p = GlobalAveragePool(x) q = Sigmoid(p) y = Mul(p, q)"),
+    _case("global mean", "p = GlobalAveragePool(x) f = Flatten(p) y = MatMul(f, w)"),
+    _case("means side by side", "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x)"),
+    _case("means that overlap", "y = AveragePool<kernel_shape = [2, 2], strides = [1, 1]>(x)"),
+    _case("maxima side by side", "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)"),
+    _case("maxima that leave a row", "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)", (16, 5, 4)),
+    _case("maxima that overlap",
+          "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"),
+    _case("dense, strided", "y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, k)"),
+    _case("pointwise, strided", "y = Conv<strides = [2, 2]>(x, s)", (16, 5, 4)),
+    _case("depthwise, strided",
+          "y = Conv<strides = [2, 2], pads = [1, 1, 1, 1], group = 16>(x, d3)"),
+    _case("depthwise, strided, odd sizes",
+          "y = Conv<strides = [2, 2], pads = [1, 1, 1, 1], group = 16>(x, d3)", (16, 5, 3)),
+    _case("depthwise, uneven strides and pads",
+          "y = Conv<strides = [2, 3], pads = [0, 1, 3, 2], group = 16>(x, d5)", (16, 4, 5)),
+    _case("depthwise, windows that leave rows",
+          "y = Conv<strides = [3, 3], group = 16>(x, d3)", (16, 5, 4)),
+    _case("depthwise, more pads than kernel",
+          "y = Conv<strides = [2, 2], pads = [3, 3, 1, 1], group = 16>(x, d3)"),
+]  # fmt: skip
+SAME = {"means that overlap"}
+"""Cases that the plain rules serve."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradient_equals_finite_differences(case: Case) -> None:
+    check_gradient(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_written_otherwise(case: Case) -> None:
+    program = make_program(case)
+    plain, blocked = _ops(program, blocked=False), _ops(program, blocked=True)
+    assert (plain == blocked) == (case.name in SAME)
+
+
+def test_every_rule_has_a_case() -> None:
+    served = {n.op_type for c in CASES if c.name not in SAME for n in c.model().graph.node}
+    unseen = set(BLOCKED) - served - {"Reshape", "Squeeze", "Unsqueeze"}  # one rule with Flatten
+    assert not unseen
+
+
+def _ops(program: Program, blocked: bool) -> Counter[str]:
+    """Count what the fused graph consists of."""
+    pair = program._each if blocked else program.pair.one_each(program.pair.table)
+    return Counter(n.op_type for n in onnx.load_from_string(pair.fused().model).graph.node)
+
+
+def test_a_gate_that_is_asked_for_keeps_its_signal() -> None:
+    case = _case("SiLU", "g = Sigmoid(x) y = Mul(x, g)")
+    graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
+    program = Program(Pair(graph, ["y"], ["x", "g"], VJP), Executor("cpu", threads=1))
+    x, seed = (case.draw(np.random.default_rng(i), 2)["x"] for i in (1, 2))
+    found = program.fused({"x": x}, {"y": seed})
+    np.testing.assert_allclose(found["gradient(g)"], seed * x, rtol=1e-6)
+    plain = program.forward({"x": x}).backward({"y": seed})["x"]
+    np.testing.assert_allclose(found["gradient(x)"], plain, rtol=1e-5, atol=1e-6)
+
+
+def _both(body: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient at x by the plain rules and by these."""
+    program = make_program(_case("at x", body, x.shape[1:]))
+    linearized = program.forward({"x": x})
+    seed = np.random.default_rng(8).normal(size=linearized["y"].shape).astype(np.float32)
+    plain = linearized.backward({"y": seed})["x"]
+    return plain, program.fused({"x": x}, {"y": seed})["gradient(x)"]
+
+
+@pytest.mark.parametrize("at", [0.0, 6.0])
+def test_bounds_are_outside_and_their_neighbours_inside(at: float) -> None:
+    body = "zero = Constant<value_float = 0.0>() y = Clip(x, zero, six)"
+    bound = np.float32(at)
+    near = [np.nextafter(bound, np.float32(v)) for v in (-9, 9)]
+    normal = np.float32(np.finfo(np.float32).tiny)
+    values = [bound, *near, np.float32(1e-30), normal, np.float32(3e38), -normal]
+    values = [v for v in values if v == 0 or abs(v) >= normal]  # denormals are on the slope
+    x = np.resize(np.array(values, np.float32), (1, *MAPS))
+    plain, blocked = _both(body, x)
+    np.testing.assert_array_equal(blocked, plain)
+    assert (plain == 0).any() and (plain != 0).any()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_equal_maxima_the_first_gets_the_signal(size: int) -> None:
+    x = np.random.default_rng(3).integers(0, 2, (2, 16, 6, 6)).astype(np.float32)
+    body = f"y = MaxPool<kernel_shape = [{size}, {size}], strides = [2, 2]>(x)"
+    plain, blocked = _both(body, x)
+    np.testing.assert_allclose(blocked, plain, rtol=1e-6)
+    assert (plain != 0).any()
