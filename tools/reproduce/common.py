@@ -24,7 +24,8 @@ _HEAD = """# The claims, measured
 
 Written by `python -m tools.reproduce.*`; each section says by which command. Test models and images are
 described in tests/real_models.py; accuracies are in docs/coverage.md. Intervals are 95 %, by bootstrap over
-images. Conclusions are ours and speak of these models and images.
+images. Times were taken while other programs ran on the same two cores: compare them within a table only.
+Conclusions are ours and speak of these models and images; docs/metrics.md has them in words.
 """
 
 
