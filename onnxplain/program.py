@@ -15,6 +15,9 @@ from onnxplain.errors import InputError
 from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
 
+MANY_NODES = 1500
+"""Above it two graphs, of forward and backward, are made sooner than one: the time grows with the square."""
+
 MANY_RESIDUALS = 2000
 """Above it what grows with their square when onnxruntime makes a session costs more than it gains."""
 
@@ -50,7 +53,8 @@ class Program:
 
     @property
     def _one_run(self) -> bool:
-        return self._executor.on_cpu and self._has_few_residuals
+        short = self.pair.length <= MANY_NODES
+        return self._executor.on_cpu and short and self._has_few_residuals
 
     @cached_property
     def _backward_session(self) -> Session:
@@ -114,9 +118,10 @@ class Program:
             return self.forward(feeds)
         found = self.fused(feeds, seeds)
         signals = {name: found.pop(f"gradient({name})") for name in self.pair.gradients}
+        values = {**feeds, **found}  # an output may be an input of the model itself
         if seeds is None:
-            seeds = {name: largest(found[name]) for name in self.outputs}
-        return Linearized(self, dict(feeds), {**feeds, **found}, (seeds, signals))
+            seeds = {name: largest(values[name]) for name in self.outputs}
+        return Linearized(self, dict(feeds), values, (seeds, signals))
 
     def fused(
         self, feeds: Mapping[str, Array], seeds: Mapping[str, Array] | None

@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnxplain as ox
 from onnxplain.model import Model
-from onnxplain.program import MANY_RESIDUALS
+from onnxplain.program import MANY_NODES, MANY_RESIDUALS
 
 SIZES = {"residual": (100, 300, 1000, 3000), "elementwise": (1000, 3000, 10_000)}
 TEXT = """# Time against length
@@ -38,9 +38,9 @@ TEXT = """# Time against length
 {rows}
 
 Loading and linearising grow about in proportion to the nodes; the last column shows how much more than
-that. onnxruntime's sessions grow faster. Up to {many} residuals forward and backward are one graph; above,
-where that takes minutes to make, two: the forward hands its residuals on, without onnxruntime's optimiser,
-which looks every node up among all outputs.
+that. onnxruntime's sessions grow faster. Up to {nodes} nodes forward and backward are one graph; above,
+where that takes long to make, two: the forward hands its residuals on, above {many} of them without
+onnxruntime's optimiser, which looks every node up among all outputs.
 """
 WORDS = (
     "A layer of *residual* is Conv, Relu and Add (two channels, 4 x 4); of *elementwise*, one Tanh"
@@ -87,7 +87,7 @@ def measure(kind: str, layers: int) -> str:
     nodes = len(model.graph.nodes.nodes)
     per_node = (seconds[0] + seconds[1]) / nodes * 1e6
     cells = " | ".join(f"{s:.2f} s" for s in seconds)
-    return f"| {layers:,} {kind} | {nodes:,} | {cells} | {per_node:.0f} µs |"
+    return f"| {layers:,} {kind} | {nodes} | {cells} | {per_node:.0f} µs |"
 
 
 def _explain(proto: ModelProto) -> tuple[Model, list[float]]:
@@ -125,6 +125,7 @@ def main() -> None:
             graphsurgeon=version("onnx-graphsurgeon"),
             rows="\n".join(rows),
             many=f"{MANY_RESIDUALS:,}",
+            nodes=f"{MANY_NODES:,}",
         ),
         end="",
     )

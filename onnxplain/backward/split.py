@@ -80,6 +80,11 @@ class Pair:
         self._split(op.nodes)
 
     @property
+    def length(self) -> int:
+        """The number of nodes of the whole network."""
+        return len(self._graph.nodes)
+
+    @property
     def per_image(self) -> set[str]:
         """Names of the model inputs that have a row for each image; the others are settings."""
         return {t.name for t in self._graph.inputs if t.shape and isinstance(t.shape[0], str)}

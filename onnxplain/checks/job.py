@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from onnxplain.checks.annotations import Annotations
 from onnxplain.checks.kinds import KINDS
 from onnxplain.checks.seen import Asked, Seen, View
 from onnxplain.dataset import Batch, Job, Partial
+from onnxplain.dataset.annotations import Annotations
 from onnxplain.errors import OnnxplainError
 from onnxplain.model import Model
 

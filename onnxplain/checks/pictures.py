@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 
-from onnxplain.checks.annotations import Annotations
 from onnxplain.checks.job import Setting
 from onnxplain.checks.kinds import KINDS
 from onnxplain.checks.report import Bad, Result
 from onnxplain.checks.seen import MODEL, REFERENCE, Seen, View
 from onnxplain.dataset import Source, take
+from onnxplain.dataset.annotations import Annotations
 from onnxplain.errors import OnnxplainError
 from onnxplain.model import Model
 from onnxplain.preprocess import picture

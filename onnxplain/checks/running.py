@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from onnxplain.checks.annotations import open_annotations
 from onnxplain.checks.baseline import read_baseline
 from onnxplain.checks.config import Plan, read_plan
 from onnxplain.checks.job import Measuring, Setting
@@ -21,6 +20,7 @@ from onnxplain.checks.pictures import draw_worst
 from onnxplain.checks.report import Report
 from onnxplain.checks.seen import MODEL, REFERENCE, UNTRAINED, Seen, View
 from onnxplain.dataset import Batch, Data, First, Found, Run, Source, open_data, take
+from onnxplain.dataset.annotations import open_annotations
 from onnxplain.errors import ConfigError, InputError, OnnxplainError
 from onnxplain.methods.cam import CAMS
 from onnxplain.model import Model, load

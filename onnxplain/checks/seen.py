@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxplain.checks.annotations import Annotations
 from onnxplain.dataset import Batch
+from onnxplain.dataset.annotations import Annotations
 from onnxplain.errors import InputError
 from onnxplain.executor import Array
 from onnxplain.methods.registry import explain

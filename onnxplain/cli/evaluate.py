@@ -56,7 +56,7 @@ def evaluate(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help='Where objects are, in pixels: {"a.jpg": {"size": [w, h], "boxes": [[l, t, r, b]]}}.'
+            help="Where objects are: a folder of masks, or a JSON file of boxes (docs/checks.md)."
         ),
     ] = None,
     out: Annotated[

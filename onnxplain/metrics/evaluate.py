@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from onnxplain.dataset import Batch, Data, Job, Partial, Run
-from onnxplain.errors import ConfigError, InputError
+from onnxplain.dataset.annotations import Annotations, open_annotations
+from onnxplain.errors import ConfigError
 from onnxplain.executor import Array
 from onnxplain.methods.cam import CAMS
 from onnxplain.methods.registry import explain, method_name
@@ -22,15 +22,11 @@ from onnxplain.metrics.answers import Answers
 from onnxplain.metrics.case import Case, Explain
 from onnxplain.metrics.registry import DEFAULT, METRICS, metric_name
 from onnxplain.model import Model
-from onnxplain.preprocess.images import resized
 from onnxplain.results.evaluation import Evaluation
 
 METHODS = ("lift_cam", "grad_cam", "positive", "active")
 Classes = Literal["predicted", "label"]
 _WARM: WeakKeyDictionary[Model, set[str]] = WeakKeyDictionary()
-
-Boxes = Mapping[str, tuple[tuple[int, int], tuple[tuple[float, float, float, float], ...]]]
-"""An image's file name -> its size (width, height) and boxes (left, top, right, bottom), in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +37,7 @@ class Evaluating(Job):
     metrics: tuple[str, ...]
     classes: Classes
     layer: str | None
-    boxes: Boxes
+    annotations: Annotations | None
 
     name: ClassVar[str] = "evaluate"
 
@@ -70,17 +66,16 @@ class Evaluating(Job):
 
     def key(self) -> Any:
         """Return all settings."""
-        boxes = {
-            name: [list(size), [list(b) for b in all_]] for name, (size, all_) in self.boxes.items()
-        }
-        return [self.methods, self.metrics, self.classes, self.layer, boxes]
+        known = None if self.annotations is None else self.annotations.key()
+        return [self.methods, self.metrics, self.classes, self.layer, known]
 
     def _judge(
         self, model: Model, x: Array, batch: Batch, rows: Array, m: int, found: Partial
     ) -> None:
         asked = None if self.classes == "predicted" else batch.labels[rows]
         answers = Answers(model, x[rows], asked)
-        masks, known = self._masks(model, [batch.names[i] for i in rows])
+        names = [batch.names[i] for i in rows]
+        masks, known = self._masks(model, names, answers.classes)
         found["classes"][rows, m] = answers.classes
         found["forward_ms"][rows, m] = _timed(partial(answers.to_each, answers.x))[1] / len(rows)
         for e, method in enumerate(self.methods):
@@ -98,22 +93,16 @@ class Evaluating(Job):
                     np.where(known, values, np.nan) if needs == "masks" else values
                 )
 
-    def _masks(self, model: Model, names: Sequence[str]) -> tuple[Array | None, Array]:
+    def _masks(
+        self, model: Model, names: Sequence[str], classes: Array
+    ) -> tuple[Array | None, Array]:
         """Return masks [n, H, W] of where objects are, as the model sees them, and which images have some."""
-        if not any(METRICS[metric].needs == "masks" for metric in self.metrics):
+        if self.annotations is None:
             return None, np.zeros(len(names), bool)
-        from PIL import Image, ImageDraw
-
-        planes = []
-        for name in names:
-            size, boxes = self.boxes.get(Path(name).name, ((1, 1), ()))
-            drawn = Image.new("L", size)
-            for left, top, right, bottom in boxes:
-                ImageDraw.Draw(drawn).rectangle((left, top, right - 1, bottom - 1), fill=255)
-            wanted = model.preprocess.target_size(model.spec)
-            seen = resized(drawn, wanted, model.preprocess, name)
-            planes.append(np.asarray(seen) >= 128)
-        masks = np.stack(planes)
+        size = model.preprocess.target_size(model.spec)
+        pairs = zip(names, classes.tolist(), strict=True)
+        found = [self.annotations.mask(name, model.label(c), size, model) for name, c in pairs]
+        masks = np.stack(found)
         return masks, np.asarray(masks.any((1, 2)))
 
 
@@ -125,16 +114,16 @@ def evaluate(
     run: Run | None = None,
     classes: Classes = "predicted",
     layer: str | None = None,
-    boxes: Boxes | str | Path | None = None,
+    boxes: Annotations | Mapping[str, Any] | str | Path | None = None,
 ) -> Evaluation:
     """Judge methods by metrics over a data set, for one model or several.
 
     methods: names as in `onnxplain.methods.registry.METHODS`; metrics: as in `onnxplain.metrics.METRICS`.
     run: where and in what pieces, see `onnxplain.dataset.Run`; with `Run(cache=...)` it goes on where it was
     interrupted. classes: whether maps explain the predicted class or the image's label. layer: of class
-    activation maps. boxes: where objects are, for pointing_game, energy_inside and iou: a mapping (`Boxes`),
-    or a JSON file {"name.jpg": {"size": [width, height], "boxes": [[left, top, right, bottom], ...]}} in
-    pixels; images without one have no value there.
+    activation maps. boxes: where objects are, for pointing_game, energy_inside and iou: what
+    `onnxplain.dataset.annotations.open_annotations` takes, boxes or masks; those with a label count where it
+    is the class explained, and images without one have no value there.
 
     Raises ConfigError (unknown method, metric or setting), InputError, and what methods and metrics raise.
     """
@@ -147,7 +136,7 @@ def evaluate(
         raise ConfigError(f"{', '.join(needing)} need to know where the object is: give boxes")
     if not set(kinds) & set(CAMS) and (only := [n for n in named if METRICS[n].needs == "weights"]):
         raise ConfigError(f"{', '.join(only)} judge class activation maps, and no method is one")
-    known = read_boxes(boxes) if isinstance(boxes, str | Path) else (boxes or {})
+    known = open_annotations(boxes) if boxes is not None and needing else None
     job = Evaluating(kinds, named, classes, layer, known)
     found = (run or Run()).over(data, models, job)
     values = found.partial["values"]
@@ -169,25 +158,6 @@ def evaluate(
             "models": [m.meta("evaluate") for m in models],
         },
     )
-
-
-def read_boxes(path: str | Path) -> Boxes:
-    """Read a JSON file of boxes, as `evaluate` takes it; raises InputError."""
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {
-            name: (
-                (int(entry["size"][0]), int(entry["size"][1])),
-                tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in entry["boxes"]),
-            )
-            for name, entry in entries.items()
-        }
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(
-            f'{path}: not {{"name.jpg": {{"size": [w, h], "boxes": [[left, top, right, bottom]]}}}}'
-        ) from error
 
 
 def _explained(model: Model, x: Any, classes: Array, method: str, layer: str | None) -> Any:

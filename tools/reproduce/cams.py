@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import onnxplain as ox
-from onnxplain.metrics.evaluate import Boxes, evaluate
+from onnxplain.metrics.evaluate import evaluate
 from onnxplain.metrics.tables import NOTE, tables
 from onnxplain.results.evaluation import Evaluation
 from tests.conftest import SHARED
@@ -34,7 +35,10 @@ from tools.reproduce.common import (
 MODELS = (
     "imagenet/mobilenet_v2_torchvision_float.onnx",
     "imagenet/squeezenet1_1_torchvision.onnx",
+    "imagenet/squeezenet1_1_torchvision_dynamo.onnx",
+    "imagenet/squeezenet1_1_torchvision_fp16.onnx",
     "imagenet/squeezenet1_1_ortq_qdq.onnx",
+    "imagenet/squeezenet1_1_ortq_qoperator.onnx",
     "other/teachable_machine_catdog.onnx",
 )
 FAST = ("lift_cam", "grad_cam", "grad_cam_plusplus", "xgrad_cam", "hires_cam", "layer_cam")
@@ -73,7 +77,7 @@ def main() -> None:
     publish("cams", "Does LIFT-CAM outperform other class activation maps?", lines, given.write)
 
 
-def with_boxes(model: ox.Model) -> tuple[list[Path], Boxes]:
+def with_boxes(model: ox.Model) -> tuple[list[Path], dict[str, Any]]:
     """Return the COCO pictures whose predicted class has a box, and these boxes in pixels."""
     folder = SHARED / "data" / "images"
     listed = json.loads((folder / "coco_localisation.json").read_text())
@@ -93,7 +97,7 @@ def with_boxes(model: ox.Model) -> tuple[list[Path], Boxes]:
         )
         if mine:
             paths.append(path)
-            boxes[entry["file"]] = ((w, h), mine)
+            boxes[entry["file"]] = {"size": (w, h), "boxes": mine}
     return paths, boxes
 
 

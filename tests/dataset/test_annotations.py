@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxplain.checks.annotations import open_annotations
+from onnxplain.dataset.annotations import open_annotations
 from onnxplain.errors import InputError
 from tests.checks.made import SIDE, glass
 from tests.nets import build, load

@@ -1,4 +1,4 @@
-"""Where the object is in a picture: boxes from a file, or a folder of masks, as the model sees it."""
+"""Where objects are in pictures: boxes, or a folder of masks, as a model sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onnxplain.dataset import key_of_files
+from onnxplain.dataset.source import key_of_files
 from onnxplain.errors import InputError
 from onnxplain.model import Model
 from onnxplain.preprocess import open_image, resized, seen_box
@@ -82,8 +82,8 @@ class Annotations:
         )
 
 
-def open_annotations(path: Path) -> Annotations:
-    """Read annotations.
+def open_annotations(given: Annotations | Mapping[str, Any] | str | Path) -> Annotations:
+    """Return annotations: as they are, from a file or folder, or from what the file would hold.
 
     A folder of masks, pictures of the same name (the suffix aside) whose bright pixels are the object. Or a
     .json file: {"cat.jpg": [[left, top, right, bottom], ...]} in shares of width and height, or
@@ -92,27 +92,39 @@ def open_annotations(path: Path) -> Annotations:
 
     Raises InputError: missing, damaged, or empty.
     """
-    if path.is_dir():
-        masks = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        pictures = {p.stem: Annotated(mask=p) for p in masks}
+    if isinstance(given, Annotations):
+        return given
+    if isinstance(given, Mapping):
+        name, pictures = "annotations", _listed(given, "annotations")
     else:
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            pictures = _coco(document) if "annotations" in document else _plain(document)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
-            raise InputError(f"{path}: no annotations in it: {error!r}"[:300]) from error
+        name = str(given)
+        pictures = _masks(Path(given)) if Path(given).is_dir() else _listed(given, name)
     if not pictures:
-        raise InputError(f"{path}: holds no annotations")
-    return Annotations(str(path), pictures)
+        raise InputError(f"{name}: holds no annotations")
+    return Annotations(name, pictures)
+
+
+def _masks(folder: Path) -> dict[str, Annotated]:
+    masks = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return {p.stem: Annotated(mask=p) for p in masks}
+
+
+def _listed(given: Mapping[str, Any] | str | Path, name: str) -> dict[str, Annotated]:
+    try:
+        text = "" if isinstance(given, Mapping) else Path(given).read_text(encoding="utf-8")
+        document = given if isinstance(given, Mapping) else json.loads(text)
+        return _coco(document) if "annotations" in document else _plain(document)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{name}: no annotations in it: {error!r}"[:300]) from error
 
 
 def _plain(document: Mapping[str, Any]) -> dict[str, Annotated]:
