@@ -87,7 +87,7 @@ def measure(kind: str, layers: int) -> str:
     nodes = len(model.graph.nodes.nodes)
     per_node = (seconds[0] + seconds[1]) / nodes * 1e6
     cells = " | ".join(f"{s:.2f} s" for s in seconds)
-    return f"| {layers:,} {kind} | {nodes} | {cells} | {per_node:.0f} µs |"
+    return f"| {layers:,} {kind} | {nodes:,} | {cells} | {per_node:.0f} µs |"
 
 
 def _explain(proto: ModelProto) -> tuple[Model, list[float]]:
