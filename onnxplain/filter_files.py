@@ -32,6 +32,8 @@ from onnxplain.results.filters import (
 )
 
 Array = np.ndarray[Any, Any]
+FEW = 30
+"""Below so many images correlations are mostly chance, and that is said."""
 TOP = 10
 """Filters and groups named per layer in the report; the table on disk has all of them."""
 
@@ -97,6 +99,13 @@ def study_filters(
         groups=groups,
         curves=found_curves,
     )
+
+
+def doubts(study: FilterStudy) -> list[str]:
+    """Return in sentences what to be wary of."""
+    images = study.importance.images
+    few = f"{images} images are few: correlations, groups and dead filters are mostly chance"
+    return [few] if images < FEW else []
 
 
 def write_study(study: FilterStudy, out: Path) -> list[Path]:
@@ -190,6 +199,7 @@ def sections(study: FilterStudy, pictures: dict[str, Picture]) -> list[Section]:
         )
     if about.meta["labels_note"]:
         text.append(str(about.meta["labels_note"]))
+    text += [f"{line[0].upper()}{line[1:]}." for line in doubts(study)]
     if not pictures:
         text.append("Plots are left out: they need matplotlib (pip install 'onnxplain[plot]').")
     own = [pictures[stem] for stem in ("cka",) if stem in pictures]

@@ -38,6 +38,7 @@ def test_a_study(run: Callable[..., Ran], files: Path) -> None:
     ran = run("filters", "net0.onnx", "pictures")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines()[0].startswith("net0.onnx: 13 images of pictures, accuracy ")
+    assert "13 images are few" in ran.out
     out = files / "onnxplain-filters"
     named = ran.out.split("written: ")[1].strip().split(", ")
     assert {Path(n).name for n in named} == {p.name for p in out.iterdir() if p.suffix != ".npz"}

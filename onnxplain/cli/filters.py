@@ -108,7 +108,7 @@ def _summary(found: FilterStudy) -> dict[str, Any]:
 
 
 def _show(found: FilterStudy, written: list[str]) -> None:
-    from onnxplain.filter_files import layer_table
+    from onnxplain.filter_files import doubts, layer_table
     from onnxplain.render import plots
 
     importance = found.importance
@@ -117,6 +117,8 @@ def _show(found: FilterStudy, written: list[str]) -> None:
         f"{importance.meta['model']}: {importance.images} images of {importance.meta['data']}{right}"
     )
     print("\n".join(f"  {line}" for line in layer_table(found).lines()))
+    for line in doubts(found):
+        print(f"  {line}")
     if not plots.available():
         print("  plots left out: they need matplotlib (pip install 'onnxplain[plot]')")
     print("  written: " + ", ".join(written))
