@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -22,6 +23,8 @@ from onnxplain.dataset.worker import Done, Piece, Skipped, work
 from onnxplain.errors import ConfigError, InputError, OnnxplainError, WorkerError
 from onnxplain.model import Model
 
+TIMEOUT = 5.0
+"""Seconds to wait for a cluster to answer at all."""
 TRIES = 4
 """A piece is given up after so many workers died of it."""
 
@@ -139,10 +142,18 @@ def _connect(address: str | None) -> Any:
     if ray.is_initialized():
         return ray
     try:
+        _knock(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises a family of types, gRPC's among them
         raise ConfigError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens at "host:port": Ray itself waits for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), TIMEOUT).close()
 
 
 def _packed(piece: Piece) -> Piece:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -139,6 +140,8 @@ def test_no_cluster_there(model: ox.Model, folder: Path, monkeypatch: pytest.Mon
     def refuse(**_: Any) -> None:
         raise ConnectionError("nobody answers")
 
+    monkeypatch.setattr(on_ray, "_knock", lambda address: None)
+
     ray = on_ray.import_ray()
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
@@ -148,10 +151,22 @@ def test_no_cluster_there(model: ox.Model, folder: Path, monkeypatch: pytest.Mon
 
 def test_an_evaluation_as_without_ray(cluster: None, model: ox.Model, folder: Path) -> None:
     """Its job holds boxes, its models make shuffled twins: all of that travels or is made there."""
-    boxes = {path.name: ((8, 8), ((1.0, 1.0, 5.0, 5.0),)) for path in folder.rglob("*.png")}
+    boxes = {path.name: {"size": (8, 8), "boxes": [(1, 1, 5, 5)]} for path in folder.rglob("*.png")}
     asked = (["lift_cam"], ["deletion", "iou", "weight_randomisation"])
     local = ox.evaluate(model, folder, *asked, Run(batch=3), boxes=boxes)
     found = ox.evaluate(model, folder, *asked, Run("ray", 2, batch=4), boxes=boxes)
     assert found.images == local.images and local.present.any((0, 1, 2)).all()
     np.testing.assert_array_equal(found.present, local.present)
     np.testing.assert_allclose(found.values, local.values, rtol=1e-5, atol=1e-6)
+
+
+def test_nobody_listens_there(
+    model: ox.Model, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said at once, not after Ray's own minutes."""
+    monkeypatch.setattr(on_ray.import_ray(), "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"no Ray cluster at {address}: .*refused"):
+            Run("ray", address=address).over(folder, model, Rows())

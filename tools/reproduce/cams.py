@@ -35,10 +35,7 @@ from tools.reproduce.common import (
 MODELS = (
     "imagenet/mobilenet_v2_torchvision_float.onnx",
     "imagenet/squeezenet1_1_torchvision.onnx",
-    "imagenet/squeezenet1_1_torchvision_dynamo.onnx",
-    "imagenet/squeezenet1_1_torchvision_fp16.onnx",
     "imagenet/squeezenet1_1_ortq_qdq.onnx",
-    "imagenet/squeezenet1_1_ortq_qoperator.onnx",
     "other/teachable_machine_catdog.onnx",
 )
 FAST = ("lift_cam", "grad_cam", "grad_cam_plusplus", "xgrad_cam", "hires_cam", "layer_cam")
