@@ -35,7 +35,10 @@ from tools.reproduce.common import (
 MODELS = (
     "imagenet/mobilenet_v2_torchvision_float.onnx",
     "imagenet/squeezenet1_1_torchvision.onnx",
+    "imagenet/squeezenet1_1_torchvision_dynamo.onnx",
+    "imagenet/squeezenet1_1_torchvision_fp16.onnx",
     "imagenet/squeezenet1_1_ortq_qdq.onnx",
+    "imagenet/squeezenet1_1_ortq_qoperator.onnx",
     "other/teachable_machine_catdog.onnx",
 )
 FAST = ("lift_cam", "grad_cam", "grad_cam_plusplus", "xgrad_cam", "hires_cam", "layer_cam")
@@ -53,7 +56,7 @@ def main() -> None:
     parser = options(__doc__, 100)
     parser.add_argument("--slow", type=int, default=20, help="images for Score- and Ablation-CAM")
     given = parser.parse_args()
-    models = {name: load(name) for name in chosen(MODELS, given.files)}
+    models = {name: load(name, given.threads) for name in chosen(MODELS, given.files)}
     lines, found = provenance(list(models.values())), list[tuple[str, Evaluation]]()
     lines += [NOTE, ""]
     for name, model in models.items():
@@ -64,7 +67,7 @@ def main() -> None:
                 lines += [line for table in tables(one) for line in markdown(table)]
     lines += ["### Where the object is (COCO)", ""]
     for name in chosen(LOCALISED, given.files):
-        model = load(name, resize="squash")
+        model = load(name, given.threads, resize="squash")
         paths, boxes = with_boxes(model)
         paths = paths[: given.images]
         one = evaluate(model, paths, FAST, OBJECTS, run(given.cache), boxes=boxes)

@@ -39,6 +39,7 @@ def options(doc: str | None, images: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--files", default="", help="parts of model names, by commas (all)")
     parser.add_argument("--cache", type=Path, help="folder that keeps passes, to go on from")
+    parser.add_argument("--threads", type=int, help="of one run (all cores)")
     parser.add_argument("--write", type=Path, help="put the section into this page of results")
     return parser
 
@@ -53,12 +54,13 @@ def run(cache: Path | None, batch: int = 4) -> Run:
     return Run(workers=1, batch=batch, cache=cache)
 
 
-def load(name: str, **changes: Any) -> ox.Model:
+def load(name: str, threads: int | None = None, **changes: Any) -> ox.Model:
     """Load a real model by name, or the bundled one, with its true pre-processing."""
     if name == BUNDLED:
-        return ox.load(bundled.model_path(), device="cpu")
+        return ox.load(bundled.model_path(), device="cpu", threads=threads)
     row = REAL_MODELS[name]
-    return ox.load(row.path(SHARED), device="cpu", preprocess=replace(row.pre, **changes))
+    pre = replace(row.pre, **changes)
+    return ox.load(row.path(SHARED), device="cpu", threads=threads, preprocess=pre)
 
 
 def pictures(name: str, count: int) -> Any:

@@ -92,7 +92,7 @@ def main() -> None:
     """Print and write the section."""
     given = options(__doc__, 60).parse_args()
     names = chosen(MODELS, given.files)
-    models = [load(name) for name in names]
+    models = [load(name, given.threads) for name in names]
     lines, won = provenance(models), defaultdict[str, list[str]](list)
     lines += [
         "Shares of the rise of the logit, means and intervals; noise and shuffled: Jaccard.",

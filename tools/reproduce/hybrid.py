@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=100, help="images to measure importance on")
     given = parser.parse_args()
     names = chosen(MODELS, given.files)
-    models = [load(name) for name in names]
+    models = [load(name, given.threads) for name in names]
     lines, verdict = provenance(models), list[str]()
     for name, model in zip(names, models, strict=True):
         data = imagenet() if name.startswith("imagenet") else cifar(given.references)

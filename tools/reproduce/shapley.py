@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=3, help="images to time each method on")
     given = parser.parse_args()
     names = chosen(list(MODELS), given.files)
-    models = [load(name) for name in names]
+    models = [load(name, given.threads) for name in names]
     lines = provenance(models)
     best: dict[str, list[str]] = {measure: [] for measure in MEASURES[:2]}
     for name, model in zip(names, models, strict=True):

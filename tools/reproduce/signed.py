@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=100, help="images of the ImageNet models")
     given = parser.parse_args()
     names = chosen(MODELS, given.files)
-    models = [load(name) for name in names]
+    models = [load(name, given.threads) for name in names]
     lines, cells, chance = provenance(models), list[tuple[str, bool, bool]](), list[str]()
     lines += [
         "Area under the allegiance curve (lower: the map finds what matters), mean and interval.",
