@@ -83,6 +83,8 @@ class Executor:
         if isinstance(model, Part) and model.beside:
             values = [ort.OrtValue.ortvalue_from_numpy(v) for v in model.beside.values()]
             options.add_external_initializers(list(model.beside), values)
+        if isinstance(model, Part) and not model.pack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             session = ort.InferenceSession(
                 source, options, providers=self._wanted, disabled_optimizers=_DISABLED

@@ -24,6 +24,9 @@ _IR_VERSION = 10  # the first with every element type of opset 21; onnxruntime r
 _BESIDE = 1 << 16  # bytes; smaller constants go into the model
 _MANY = 1 << 30  # bytes of constants of a part, above which weights are fed
 _FED = 1 << 20  # bytes; smaller constants are never fed
+_LARGE_HEAD = 1 << 26  # bytes of Gemm weights that are not packed, where they are most of the network
+# A head reads its weights once per batch. Packed, VGG-16 takes 2.2 GB instead of 1.4 and its first gradient
+# twice as long; its gradient of two images is 8 % faster then, that of one or of sixteen is not.
 _PRODUCTS = {"Gemm", "MatMul", "Conv", "ConvTranspose"}
 
 
@@ -33,12 +36,14 @@ class Part:
 
     `beside`: values of initializers that `model` declares external; a session copies them into its own
     layout. `fed`: values of inputs, the same memory in every session and run; slower, and so only where
-    there are many. Together they may exceed the 2 GB of a protobuf message.
+    there are many. Together they may exceed the 2 GB of a protobuf message. `pack`: whether the session may
+    keep weights of products a second time, in an order that is read faster.
     """
 
     model: bytes
     beside: Mapping[str, Array] = field(default_factory=dict)
     fed: Mapping[str, Array] = field(default_factory=dict)
+    pack: bool = True
 
 
 def export(
@@ -82,7 +87,9 @@ def export(
         ir_version=_IR_VERSION,
         producer_name="onnxplain",
     )
-    return Part(model.SerializeToString(), _values(beside), _values(fed))
+    head = sum(_nbytes(t) for t in large if any(node.op == "Gemm" for node in t.outputs))
+    pack = head < _LARGE_HEAD or 2 * head < sum(map(_nbytes, large))
+    return Part(model.SerializeToString(), _values(beside), _values(fed), pack)
 
 
 def _without(tensors: Sequence[gs.Tensor], *others: Sequence[gs.Tensor]) -> list[gs.Tensor]:
