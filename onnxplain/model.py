@@ -24,6 +24,7 @@ from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
 from onnxplain.graph.shuffled import shuffled
+from onnxplain.memory import available
 from onnxplain.preprocess import (
     InputSpec,
     Preprocess,
@@ -45,7 +46,7 @@ SIZES = 8
 """Image sizes whose graphs and sessions are kept, for files that leave the size open."""
 
 BATCH = 16
-"""Images run at once: activations of a batch stay in memory until its backward pass."""
+"""Images run at once where memory allows: larger batches are no faster."""
 
 
 def load(
@@ -234,12 +235,21 @@ class Model:
         feeds = check_feeds(given, self.graph.inputs, self.name)
         return self._at_size(feeds), feeds
 
-    def batches(self, feeds: Feeds, size: int = BATCH) -> Iterator[Feeds]:
+    def batches(self, feeds: Feeds, most: int = BATCH) -> Iterator[Feeds]:
         """Cut feeds into batches that fit memory, or single images where the file pins their number."""
-        size = 1 if self.graph.pinned is not None else size
         count = len(feeds[self.graph.source.name])
+        size = 1 if self.graph.pinned is not None else self.at_once(min(most, count))
         for start in range(0, count, size):
             yield self.rows(feeds, slice(start, start + size))
+
+    def at_once(self, most: int) -> int:
+        """Return how many images, or seeds of one image, fit half of the memory left: from 1 to `most`.
+
+        On the CPU alone: nobody tells what a device has left.
+        """
+        if most <= 1 or not self.executor.on_cpu:
+            return most
+        return max(1, min(most, int(available() / 2 / (self.graph.bytes_per_image or 1))))
 
     def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:
         """Return the feeds of some of the images; settings that all images share stay as they are."""

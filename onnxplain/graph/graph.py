@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -19,6 +20,7 @@ from onnxplain.graph.layers import (
 )
 from onnxplain.graph.logit import Logit, find_logits
 from onnxplain.graph.receptive import ReceptiveFields
+from onnxplain.graph.shapes import at_count
 
 _IMAGE_CHANNELS = (1, 3, 4)
 DEFAULT_SIZE = 224
@@ -81,6 +83,16 @@ class Graph:
             found = ReceptiveFields(self.nodes, self.source.name, self.source.axes, layer)
             self._fields[layer.name] = found
         return self._fields[layer.name]
+
+    @cached_property
+    def bytes_per_image(self) -> int:
+        """Bytes of all activations of one image together: about the most that explaining it takes."""
+        tensors = [y for node in self.nodes.nodes for y in node.outputs]
+        return sum(
+            prod(at_count(s, 1) for s in t.shape) * np.dtype(t.dtype).itemsize
+            for t in tensors
+            if t.dtype is not None and t.shape is not None and None not in t.shape
+        )
 
     @property
     def logit(self) -> Logit:

@@ -173,9 +173,15 @@ def _explain(
     if not row.cut:
         a, g = shown, in_picture(g, layer) if g.size else g
     weights = row.weigh(Found(a, g, seeds, job, layer, linearized, options))
-    maps: Array = (weights * shown).sum(1)
-    per_channel = weights if weights.shape[2:] == (1, 1) else (weights * shown)
-    return maps.astype(np.float32), per_channel.sum((2, 3)).astype(np.float32), outside
+    if weights.shape[2:] == (1, 1):
+        n, channels, *sizes = shown.shape
+        rows = weights.reshape(n, 1, channels) @ shown.reshape(n, channels, -1)
+        maps: Array = rows.reshape(n, *sizes)
+        per_channel = weights[:, :, 0, 0]
+    else:
+        products = weights * shown
+        maps, per_channel = products.sum(1), products.sum((2, 3))
+    return maps.astype(np.float32), per_channel.astype(np.float32), outside
 
 
 def _outside_grid(contributions: Array, layer: Layer) -> list[float]:

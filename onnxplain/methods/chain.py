@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from onnxplain.errors import LayerError
 from onnxplain.executor import Array
 from onnxplain.graph.layers import Layer
-from onnxplain.methods.common import Job, cut_layer
+from onnxplain.methods.common import Job, concat, cut_layer
 from onnxplain.methods.maps import channels_first, from_channels_first
 from onnxplain.program import Linearized
 
@@ -79,7 +79,7 @@ class Chain:
         upper, lower = self._names[level], self.layers[level]
         if level > 0:
             seeds = _as_layer(seeds, self.layers[level - 1])
-        found = self._segments[level].backward({upper: seeds})[lower.name]
+        found = concat(list(self._gradients(level, upper, lower.name, seeds, len(seeds))))
         return as_maps(found.astype(np.float32, copy=False), lower)
 
     def pixels(self, seeds: Array) -> Array:
@@ -89,11 +89,18 @@ class Chain:
         channel = None if job.axes is None else job.axes.index("C")
         rows = _as_layer(seeds, layer)
         parts = []
-        for i in range(0, len(rows), SEEDS):
-            gradient = self._segments[-1].backward({layer.name: rows[i : i + SEEDS]})[job.source]
+        for gradient in self._gradients(-1, layer.name, job.source, rows, SEEDS):
             product = gradient * x
             parts.append(product if channel is None else product.sum(channel))
         return np.concatenate(parts).astype(np.float32)
+
+    def _gradients(
+        self, segment: int, upper: str, lower: str, seeds: Array, most: int
+    ) -> Iterator[Array]:
+        """Yield the gradients at `lower` of as many seeds at `upper` as fit memory, `most` at once."""
+        size = self.job.model.at_once(most)
+        for i in range(0, len(seeds), size):
+            yield self._segments[segment].backward({upper: seeds[i : i + size]})[lower]
 
 
 def as_maps(a: Array, layer: Layer) -> Array:

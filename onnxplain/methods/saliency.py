@@ -133,21 +133,22 @@ def _against_others(
             one = linearized.program.forward(job.model.rows(linearized.feeds, [i]))
         compare = _compared(logits[i], int(explained), classes)
         compared = len(compare)
-        mine, low, high = _extremes(one, job.output, source, compare)
+        mine, low, high = _extremes(one, job, source, compare)
         wins = mine > high if kind == "active" else mine < low
         kept.append(np.where(wins, mine, 0))
     return np.stack(kept), compared
 
 
 def _extremes(
-    one: Linearized, output: str, source: str, classes: list[int]
+    one: Linearized, job: Job, source: str, classes: list[int]
 ) -> tuple[Array, Array, Array]:
     """Return the gradient of the first class, and the least and largest gradient of all the others."""
-    eye = np.eye(one[output].shape[1], dtype=np.float32)
+    eye = np.eye(one[job.output].shape[1], dtype=np.float32)
+    size = job.model.at_once(SEED_BATCH)
     gradients = (
         g
-        for begin in range(0, len(classes), SEED_BATCH)
-        for g in one.backward({output: eye[classes[begin : begin + SEED_BATCH]]})[source]
+        for begin in range(0, len(classes), size)
+        for g in one.backward({job.output: eye[classes[begin : begin + size]]})[source]
     )
     mine, second = next(gradients), next(gradients)
     low, high = second, second

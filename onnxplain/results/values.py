@@ -35,7 +35,8 @@ def declared(
         raise InputError(f"{where} must be {dtype}, got {a.dtype}")
     with np.errstate(over="ignore"):  # found just below
         a = a.astype(dtype, copy=False)
-    if dtype.kind == "f" and (bad := int(a.size - np.isfinite(a).sum())):
+    if dtype.kind == "f" and not (finite := np.isfinite(a)).all():
+        bad = int(a.size - finite.sum())
         raise InputError(f"{where}: {bad} of {a.size} numbers are NaN or infinite")
     return a
 
