@@ -48,6 +48,9 @@ SIZES = 8
 BATCH = 16
 """Images run at once where memory allows: larger batches are no faster."""
 
+SMALL = 1 << 28
+"""Bytes of activations for which nobody asks how much memory is left."""
+
 
 def load(
     source: Source,
@@ -247,9 +250,10 @@ class Model:
 
         On the CPU alone: nobody tells what a device has left.
         """
-        if most <= 1 or not self.executor.on_cpu:
+        wanted = most * self.graph.bytes_per_image
+        if most <= 1 or wanted <= SMALL or not self.executor.on_cpu:
             return most
-        return max(1, min(most, int(available() / 2 / (self.graph.bytes_per_image or 1))))
+        return max(1, int(most * min(1.0, available() / 2 / wanted)))
 
     def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:
         """Return the feeds of some of the images; settings that all images share stay as they are."""

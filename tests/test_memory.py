@@ -55,12 +55,12 @@ def test_a_container_with_a_limit(system: Path, names: tuple[str, str, str]) -> 
 
 
 def test_this_machine_tells_something_plausible() -> None:
-    assert 1e6 < memory.available()
+    assert memory.available() > 1e6
 
 
 def test_all_activations_of_an_image_are_counted() -> None:
-    model = nets.load(nets.build("(float[N,3,8,8] x) => (float[N,4] z)", "a = Conv(x, w) g = GlobalAveragePool(a) z = Flatten(g)",
-                                 w=(4, 3, 3, 3)))  # fmt: skip
+    body = "a = Conv(x, w) g = GlobalAveragePool(a) z = Flatten(g)"
+    model = nets.load(nets.build("(float[N,3,8,8] x) => (float[N,4] z)", body, w=(4, 3, 3, 3)))
     assert model.graph.bytes_per_image == 4 * (4 * 6 * 6 + 4 + 4)
 
 
@@ -75,6 +75,7 @@ def test_little_memory_makes_small_batches_of_the_same_numbers(
     ]
     tree = ox.decompose(model, x[:1])
     room = 2 * images * model.graph.bytes_per_image
+    monkeypatch.setattr("onnxplain.model.SMALL", 0)
     monkeypatch.setattr("onnxplain.model.available", lambda: room + 1)
     assert model.at_once(16) == images
     assert [len(rows["x"]) for rows in model.batches({"x": x})] == [images] * (7 // images) + (

@@ -4,7 +4,7 @@
 
 A residual net of 80,000 parameters at 224 pixels, 224 steps of a row's worth of pixels each, filled with 0.
 Quantus runs it in PyTorch, we run its export. Both are warmed up and take turns; per map the median seconds,
-their ratio, and the largest difference of a point. Grey images: both make the same 224 points. In colour
+their ratio, how long onnxruntime alone takes for as many images, and the largest difference of a point. Grey images: both make the same 224 points. In colour
 Quantus counts the elements of each colour by themselves: it makes 672 points to give the 224 at whole pixels.
 Quantus is no dependency (GPL); where it is not installed nothing is measured.
 """
@@ -19,6 +19,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from torch import nn
 
@@ -89,10 +90,11 @@ def main() -> None:
     print(f"quantus {quantus.__version__}, torch {torch.__version__}, onnxplain {ox.__version__}")
     for colours, maps in ((1, 1), (1, 4), (3, 1)):
         seconds, away = measured(quantus, colours, maps, turns, threads)
-        theirs, ours = (statistics.median(seconds[name]) for name in ("quantus", "onnxplain"))
+        theirs, ours, floor = (statistics.median(taken) for taken in seconds.values())
         print(
             f"{colours} colour(s), {maps} map(s) per call: quantus {theirs:.3f}, onnxplain {ours:.3f} s per "
-            f"map, ratio {theirs / ours:.1f}; largest difference of a point {away:.1e}"
+            f"map, ratio {theirs / ours:.1f}; {SIDE} plain runs of the file take {floor:.3f} s; "
+            f"largest difference of a point {away:.1e}"
         )
 
 
@@ -101,7 +103,11 @@ def measured(
 ) -> tuple[dict[str, list[float]], float]:
     """Return the seconds per map of each turn of both, and how far their curves are apart."""
     theirs = net(colours)
-    ours = ox.load(exported(theirs, colours), device="cpu", threads=threads)
+    file = exported(theirs, colours)
+    ours = ox.load(file, device="cpu", threads=threads)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    plain = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, colours, SIDE, SIDE)).astype(np.float32)
     order = [rng.permutation(SIDE * SIDE) for _ in range(count)]  # no two pixels are equal
@@ -122,7 +128,12 @@ def measured(
     def our_curves() -> np.ndarray[Any, Any]:
         return flipping_curve(Case(Answers(ours, x, classes), maps), steps=SIDE)[:, 1:]
 
-    calls = {"quantus": quantus_curves, "onnxplain": our_curves}
+    def plain_runs() -> None:
+        four = np.repeat(x[:1], 4, axis=0)
+        for _ in range(count * SIDE // 4):
+            plain.run(None, {"x": four})
+
+    calls = {"quantus": quantus_curves, "onnxplain": our_curves, "plain": plain_runs}
     curves = {name: call() for name, call in calls.items()}  # warmed up
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(turns):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -75,20 +74,19 @@ class Answers:
 
     def to(self, i: int, versions: Array) -> Array:
         """Return the logits of altered versions [m, ...] of image i, float64 [m, C]."""
-        feeds = self.model.rows(self.feeds, [i] * len(versions))
-        feeds[self.source.name] = versions
+        beside = {k: v for k, v in self.feeds.items() if k != self.source.name}
+        feeds = self.model.rows(beside, [i] * len(versions)) | {self.source.name: versions}
         parts = [self._run(rows) for rows in self.model.batches(feeds, self._at_once)]
         return np.concatenate(parts).astype(np.float64)
 
     def to_many(self, i: int, count: int, make: Callable[[slice], Array]) -> Array:
         """Return the logits of `count` altered versions of image i, float64 [count, C].
 
-        make: gives some of them, few at a time: two threads each make some and run them.
+        make: gives some of them, few at a time.
         """
         size = self._at_once
         parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
-        with ThreadPoolExecutor(2, "onnxplain") as pool:
-            return np.concatenate(list(pool.map(lambda part: self.to(i, make(part)), parts)))
+        return np.concatenate([self.to(i, make(part)) for part in parts])
 
     def to_each(self, versions: Array) -> Array:
         """Return the logits of one altered version of every image, [N, ...] -> float64 [N, C]."""
