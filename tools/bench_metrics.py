@@ -4,8 +4,9 @@
 
 A residual net of 80,000 parameters at 224 pixels, 224 steps of a row's worth of pixels each, filled with 0.
 Quantus runs it in PyTorch, we run its export. Both are warmed up and take turns; per map the median seconds,
-their ratio, how long onnxruntime alone takes for as many images, and the largest difference of a point. Grey images: both make the same 224 points. In colour
-Quantus counts the elements of each colour by themselves: it makes 672 points to give the 224 at whole pixels.
+their ratio, how long onnxruntime alone takes to run as many images, and the largest difference of a point.
+Grey images: both make the same 224 points. In colour Quantus counts the elements of each colour by
+themselves: it makes 672 points to give the 224 at whole pixels.
 Quantus is no dependency (GPL); where it is not installed nothing is measured.
 """
 
