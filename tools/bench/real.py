@@ -1,0 +1,39 @@
+"""Real models: plain forward and methods, one image of each."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import onnxplain as ox
+from onnxplain.methods.registry import explain
+from tests.conftest import SHARED
+from tests.real_models import REAL_MODELS, RealModel, samples
+from tools.bench.sessions import forward
+from tools.bench.timing import Run, interleaved
+
+METHODS = ("gradient", "positive", "grad_cam", "lift_cam")
+ROUNDS, SECONDS = 15, 4
+
+
+def measure(threads: int) -> dict[str, dict[str, float | str]]:
+    """Return, per file of ../shared/data/models, the ms of each method, or why it refuses."""
+    return {file: _one(row, threads) for file, row in sorted(REAL_MODELS.items())}
+
+
+def _one(row: RealModel, threads: int) -> dict[str, float | str]:
+    path = row.path(SHARED)
+    model = ox.load(path, device="cpu", threads=threads, preprocess=row.pre)
+    x = np.asarray(model.read(samples("person" if row.data == "none" else row.data, SHARED, 1)[0]))
+    runs: dict[str, Run] = {"forward": forward(path, x, threads)}
+    refused = {}
+    for name in METHODS:
+        run = partial(explain, model, x, name)
+        try:
+            run()
+        except ox.OnnxplainError as error:
+            refused[name] = str(error)
+        else:
+            runs[name] = run
+    return {**interleaved(runs, ROUNDS, SECONDS), **refused}
