@@ -54,10 +54,10 @@ is onnxruntime's part (reading and optimising graphs) and *ours* the rest; *next
 | net | peak | PyTorch's | ratio | growth | import | first | sessions | ours | next |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
-OTHERS = f"""Tools that explain ONNX files themselves, on the same file and a picture: each in an environment and
-process of its own, onnxplain before and after them. *forwards* are those of the tool's own process, for OpenVINO
-XAI OpenVINO's (in float32). Maps are of the predicted class unless said otherwise. What took longer than
-{LIMIT} s was stopped.
+OTHERS = f"""Tools that explain ONNX files themselves, on the same file and a picture: each in an environment
+and process of its own, onnxplain before and after them. *forwards* are those of the tool's own process; those
+of OpenVINO XAI are OpenVINO's, in float32. Maps are of the predicted class unless said otherwise. What took
+longer than {LIMIT} s was stopped.
 
 | tool | what | ms | forwards |
 |---|---|---:|---:|"""
@@ -130,8 +130,8 @@ def _times(net: str, times: dict[str, float], forward: float) -> list[str]:
 
 def _others(tools: dict[str, Any]) -> list[str]:
     lines = [OTHERS]
-    for tool, said in tools.items():
-        first = f"{tool} {said['version']}"
+    for said in tools.values():
+        first = said["name"]
         for name in said["ms"][0]:
             times = [run[name] for run in said["ms"]]
             if None in times:

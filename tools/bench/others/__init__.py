@@ -1,8 +1,8 @@
 """Tools that explain ONNX files by themselves, each in an environment of its own, beside onnxplain.
 
-A module of this package is a tool: it runs under that environment's Python, has a VERSION and two functions of
-a file, an image [1, 3, H, W] and a number of threads. `fast` gives what is timed in turn, the plain forward
-among it; `slow` what is timed once. `process` runs one.
+A module of this package is a tool and runs under that environment's Python. It has a NAME and two functions
+of a file, an image [1, C, H, W] and a number of threads: `fast` gives what is timed in turn, the plain
+forward among it; `slow` what is timed once. `process` runs one.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ PICTURE = ROOT / "models" / "samples" / "cat.jpg"
 OURS = "onnxplain"
 
 
-def measure(path: Path, size: int, threads: int, pythons: Mapping[str, str]) -> dict[str, Any]:
-    """Return tool -> {"version": ..., "ms": a dict per run}; onnxplain runs before and after the others."""
+def measure(path: Path, x: np.ndarray, threads: int, pythons: Mapping[str, str]) -> dict[str, Any]:
+    """Return tool -> {"name": ..., "ms": a dict per run}; onnxplain runs before and after the others."""
     order = [OURS, *pythons, OURS]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.npy"
-        np.save(image, picture(size))
+        np.save(image, x)
         for tool in order:
             said = _run(pythons.get(tool, sys.executable), tool, path, image, threads)
-            ms = found.setdefault(tool, {"version": said["version"], "ms": []})["ms"]
+            ms = found.setdefault(tool, {"name": said["name"], "ms": []})["ms"]
             ms.append(said["ms"])
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 from tools.bench.sessions import forward, plain
 from tools.bench.timing import Run
 
-VERSION = dianna.__version__
+NAME = f"DIANNA {dianna.__version__}"
 
 
 def fast(path: Path, x: np.ndarray, threads: int) -> dict[str, Run]:

@@ -12,7 +12,7 @@ from onnxplain.methods.registry import explain
 from tools.bench.sessions import forward
 from tools.bench.timing import Run
 
-VERSION = ox.__version__
+NAME = f"onnxplain {ox.__version__}"
 
 
 def fast(path: Path, x: np.ndarray, threads: int) -> dict[str, Run]:

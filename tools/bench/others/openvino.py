@@ -14,7 +14,7 @@ from openvino_xai.explainer import ExplainMode
 
 from tools.bench.timing import Run
 
-VERSION = version("openvino_xai")
+NAME = f"OpenVINO XAI {version('openvino_xai')}"
 COMPILE = openvino.Core.compile_model
 
 

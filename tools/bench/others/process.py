@@ -38,7 +38,7 @@ def main() -> None:
         }
         for name, run in module.slow(path, x, threads).items():
             ms[name] = once(run)
-    print(json.dumps({"version": module.VERSION, "ms": ms}))
+    print(json.dumps({"name": module.NAME, "ms": ms}))
 
 
 def once(run: Run) -> float | None:
