@@ -40,10 +40,10 @@ Written by `python -m tools.bench --rows ROWS.json --write docs/benchmarks.md`; 
 {machine}; {versions}.
 
 {threads} threads of the CPU, one image of 224 x 224, torchvision's nets with seeded random weights, the
-predicted class. All of one table ran in turn in one process; figures are medians in milliseconds. A
-*forward* is plain onnxruntime on the exported file. Distances from PyTorch are between two float32 runs: with
-random weights ReLUs flip between any two; [parity.md](parity.md) takes flips out. Figures of a GPU are in
-[gpu.md](gpu.md).
+predicted class, unless said otherwise. All of one table ran in turn in one process; figures are medians in
+milliseconds. A *forward* is plain onnxruntime on the exported file. Distances from PyTorch are between two
+float32 runs: with random weights ReLUs flip between any two; [parity.md](parity.md) takes flips out. Figures
+of a GPU are in [gpu.md](gpu.md).
 """
 MEMORY = """## Memory and start-up
 
