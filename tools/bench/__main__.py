@@ -1,13 +1,21 @@
-"""Measure time and memory of onnxplain's methods beside the plain forward and beside PyTorch's tools.
+r"""Measure time and memory of onnxplain's methods beside the plain forward and beside PyTorch's tools.
 
     python -m tools.bench                                      all nets, printed
     python -m tools.bench --nets vgg16 --parts fast,same --rows rows.json
+    python -m tools.bench --nets mobilenet_v2,cifar10/resnet20.onnx --parts others --rows rows.json \
+        --python dianna=venv-dianna/bin/python --python openvino=venv-openvino/bin/python
+    python -m tools.bench --nets "real models" --rows rows.json
     python -m tools.bench --nets "" --rows rows.json --write docs/benchmarks.md      the page alone
 
 Parts: "fast" methods, "batch" (gradients of 16 images), "slow" methods (Score-CAM, Ablation-CAM: minutes),
 "same" (do results agree with PyTorch's?), "memory" (peaks, start-up, growth over 1,000 images; processes of
-their own). Needs torch 2.13.0, torchvision 0.28.0 (--no-deps), captum, grad-cam and onnx2torch. Nothing else
-should run meanwhile.
+their own); only where named: "others", the tools that explain ONNX files themselves. `--python` says which
+Python has them, each in an environment of its own: `pip install torch==2.13.0`, then `pip install
+dianna==1.8.1 onnx onnxruntime`; `pip install openvino_xai==1.1.0`. "real models" has one part: the files of
+../shared/data, two minutes; one such file may stand for a net in "others".
+
+Needs torch 2.13.0, torchvision 0.28.0 (--no-deps), captum, grad-cam and onnx2torch. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -17,13 +25,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tools.bench import memory, page
+from tests.conftest import SHARED
+from tests.real_models import REAL_MODELS
+from tools.bench import memory, others, page, real
 from tools.bench.contenders import batch, ours, peers, same
-from tools.bench.nets import NETS, export
+from tools.bench.nets import NETS, SIZE, export
 from tools.bench.timing import interleaved
 from tools.parity.nets import torch
 
 PARTS = ("fast", "batch", "slow", "same", "memory")
+"""The parts that are measured unless others are named."""
 NOTES = Path(__file__).with_name("notes.md")
 """What was tried and what falls short, in words: the end of the page."""
 
@@ -33,8 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", default=",".join(NETS))
+    parser.add_argument("--nets", default=",".join((*NETS, page.REAL)))
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--python", action="append", default=[], metavar="TOOL=PATH")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=60, help="of one net and part, about")
     parser.add_argument("--threads", type=int, default=2)
@@ -50,9 +62,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.files or Path(temporary)
         for net in filter(None, args.nets.split(",")):
-            path = export(net, folder)
-            for part in filter(None, args.parts.split(",")):
-                rows.setdefault(net, {})[part] = measure(net, path, part, args)
+            for part in ("real",) if net == page.REAL else filter(None, args.parts.split(",")):
+                rows.setdefault(net, {})[part] = measure(net, part, folder, args)
                 if args.rows:
                     page.save(args.rows, rows)
     text = page.render(rows, args.threads, NOTES.read_text(encoding="utf-8"))
@@ -61,10 +72,16 @@ def main() -> None:
         args.write.write_text(text, encoding="utf-8")
 
 
-def measure(net: str, path: Path, part: str, args: argparse.Namespace) -> dict[str, Any]:
+def measure(net: str, part: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one part."""
+    if part == "real":
+        return real.measure(args.threads)
+    path = REAL_MODELS[net].path(SHARED) if net in REAL_MODELS else export(net, folder)
     if part == "same":
         return same(net, path, args.threads)
+    if part == "others":
+        x = real.picture(net) if net in REAL_MODELS else others.picture(SIZE)
+        return others.measure(path, x, args.threads, dict(p.split("=", 1) for p in args.python))
     if part == "memory":
         theirs = memory.pytorch(net, args.threads)["peak"]
         images = args.images if net == "mobilenet_v2" else 0

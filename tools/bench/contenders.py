@@ -10,25 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 import onnxplain as ox
 from onnxplain.methods.registry import explain
 from tools.bench.nets import HEADS, LAST_MAPS, SIZE, module
+from tools.bench.sessions import forward
 from tools.bench.timing import Run
 from tools.parity.nets import torch
 
 FAST = ("gradient", "positive", "active", "grad_cam", "lift_cam")
 SLOW = ("score_cam", "ablation_cam")
 """Hundreds or thousands of forward runs."""
-
-
-def plain(path: Path, threads: int) -> Any:
-    """Return onnxruntime's own session of the file; its threads do not spin on when a run is over."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def image(count: int = 1) -> np.ndarray:
@@ -39,10 +31,9 @@ def image(count: int = 1) -> np.ndarray:
 
 def ours(path: Path, threads: int, slow: bool) -> Iterator[tuple[str, Run]]:
     """Yield the forward (beside fast methods) and onnxplain's methods, of one image's predicted class."""
-    session, x = plain(path, threads), image()
-    (given,) = session.get_inputs()
+    x = image()
     if not slow:
-        yield "forward", lambda: session.run(None, {given.name: x})
+        yield "forward", forward(path, x, threads)
     model = ox.load(path, device="cpu", threads=threads)
     for name in SLOW if slow else FAST:
         yield name, partial(explain, model, x, name)
@@ -53,11 +44,10 @@ def ours(path: Path, threads: int, slow: bool) -> Iterator[tuple[str, Run]]:
 
 def batch(net: str, path: Path, threads: int, count: int = 16) -> Iterator[tuple[str, Run]]:
     """Yield the forward and the gradient of several images at once, by onnxplain and by PyTorch."""
-    session, x = plain(path, threads), image(count)
-    (given,) = session.get_inputs()
+    x = image(count)
     model = ox.load(path, device="cpu", threads=threads)
     native, same = module(net), torch.from_numpy(x)
-    yield f"forward, {count} images", lambda: session.run(None, {given.name: x})
+    yield f"forward, {count} images", forward(path, x, threads)
     yield f"gradient, {count} images", lambda: ox.gradient(model, x)
     yield f"PyTorch autograd, {count} images", lambda: _autograd(native, same)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tools.bench.others.process import LIMIT
+
 Rows = dict[str, dict[str, Any]]
-"""By net: the figures of each part ("fast", "slow", "same", "memory")."""
+"""By net: the figures of each part ("fast", "slow", "same", "memory", "others"); REAL: those of "real"."""
+REAL = "real models"
 
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision", "captum", "grad-cam",
             "onnx2torch")  # fmt: skip
@@ -36,10 +40,10 @@ Written by `python -m tools.bench --rows ROWS.json --write docs/benchmarks.md`; 
 {machine}; {versions}.
 
 {threads} threads of the CPU, one image of 224 x 224, torchvision's nets with seeded random weights, the
-predicted class. All of one table ran in turn in one process; figures are medians in milliseconds. A
-*forward* is plain onnxruntime on the exported file. Distances from PyTorch are between two float32 runs: with
-random weights ReLUs flip between any two; [parity.md](parity.md) takes flips out. Figures of a GPU are in
-[gpu.md](gpu.md).
+predicted class, unless said otherwise. All of one table ran in turn in one process; figures are medians in
+milliseconds. A *forward* is plain onnxruntime on the exported file. Distances from PyTorch are between two
+float32 runs: with random weights ReLUs flip between any two; [parity.md](parity.md) takes flips out. Figures
+of a GPU are in [gpu.md](gpu.md).
 """
 MEMORY = """## Memory and start-up
 
@@ -49,6 +53,18 @@ is onnxruntime's part (reading and optimising graphs) and *ours* the rest; *next
 
 | net | peak | PyTorch's | ratio | growth | import | first | sessions | ours | next |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+OTHERS = f"""Tools that explain ONNX files themselves, on the same file and a picture: each in an environment
+and process of its own, onnxplain before and after them. *forwards* are those of the tool's own process; those
+of OpenVINO XAI are OpenVINO's, in float32. Maps are of the predicted class unless said otherwise. What took
+longer than {LIMIT} s was stopped.
+
+| tool | what | ms | forwards |
+|---|---|---:|---:|"""
+REALS = """A picture each, read as the model wants it: milliseconds, and forwards in brackets.
+
+| file | forward | {methods} |
+|---|---:|{rules}"""
 
 
 def read(path: Path | None) -> Rows:
@@ -82,6 +98,10 @@ def render(rows: Rows, threads: int, notes: str) -> str:
                 f"Distance from PyTorch, of the largest value, best to worst image: {said}.",
                 "",
             ]
+        if "others" in parts:
+            lines += [*_others(parts["others"]), ""]
+        if "real" in parts:
+            lines += [*_real(parts["real"]), ""]
     lines += _memory(rows)
     return "\n".join([*lines, notes.strip(), ""])
 
@@ -106,6 +126,42 @@ def _times(net: str, times: dict[str, float], forward: float) -> list[str]:
         if name not in shown:
             lines.append(f"| | | | | {name} | {times[name]:.1f} | |")
     return lines
+
+
+def _others(tools: dict[str, Any]) -> list[str]:
+    lines = [OTHERS]
+    for said in tools.values():
+        first = said["name"]
+        for name in said["ms"][0]:
+            times = [run[name] for run in said["ms"]]
+            if None in times:
+                cells = f"> {LIMIT * 1000:,} | "
+            else:
+                shares = [run[name] / run["forward"] for run in said["ms"]]
+                cells = f"{_span(times, 1)} | {_span(shares, 2)}"
+            lines.append(f"| {first} | {name} | {cells} |")
+            first = ""
+    return lines
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    ends = [f"{at(values):,.{digits}f}" for at in (min, max)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _real(files: dict[str, dict[str, float | str]]) -> list[str]:
+    methods = [name for name in next(iter(files.values())) if name != "forward"]
+    lines = [REALS.format(methods=" | ".join(methods), rules="---:|" * len(methods))]
+    reasons = []
+    for file, times in files.items():
+        forward = float(times["forward"])
+        cells = []
+        for name in methods:
+            ms = times[name]
+            cells.append("-" if isinstance(ms, str) else f"{ms:.2f} ({ms / forward:.2f})")
+            reasons += [f"- {file}, {name}: {ms}"] if isinstance(ms, str) else []
+        lines.append(f"| {file.removesuffix('.onnx')} | {forward:.2f} | {' | '.join(cells)} |")
+    return [*lines, *(["", "Refused:", "", *reasons] if reasons else [])]
 
 
 def _memory(rows: Rows) -> list[str]:
