@@ -20,6 +20,7 @@ from onnxplain.feeds import Feeds, check_feeds, choose_rows, input_spec
 from onnxplain.graph.canonical import import_graph
 from onnxplain.graph.export import export
 from onnxplain.graph.graph import Graph, build
+from onnxplain.graph.half import widen
 from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
@@ -102,11 +103,13 @@ class Model:
         executor: Executor,
         preprocess: Preprocess | None,
         labels: Sequence[str] | None,
+        half: bool = False,
     ) -> None:
-        """Canonicalise the file; use `load`."""
+        """Canonicalise the file; use `load`. `half`: compute float16 as it is stored, also on the CPU."""
         self.file, self.name, self.path, self.sha256 = file, file.name, file.path, file.sha256
         self.executor = executor
         self._imported = import_graph(file.proto, file.weights)
+        self._widened = executor.on_cpu and not half and widen(self._imported)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
         self.graph: Graph = build(self._imported.copy(), size)
@@ -299,6 +302,12 @@ class Model:
                 twin = Model(file, self.executor, self.preprocess, self.labels)
                 self._shuffled[key] = twin
             return self._shuffled[key]
+
+    def as_stored(self) -> Model:
+        """Return the model in the types of its file: itself, but for float16 on the CPU."""
+        if not self._widened:
+            return self
+        return Model(self.file, self.executor, self.preprocess, self.labels, half=True)
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""

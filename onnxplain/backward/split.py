@@ -193,12 +193,14 @@ class Pair:
             return dict(given)
         largest = gs.Variable(f"largest({name})", dtype=np.dtype(bool), shape=[1])
         self._largest = [largest]
-        flat = op.Reshape(op.float(self._tensors[name]), [-1, prod(sizes)])
+        values = op.float(self._tensors[name])
+        flat = values if len(sizes) == 1 else op.Reshape(values, [-1, prod(sizes)])
         best = op.ArgMax(flat, axis=1, keepdims=0)
         hot = op.OneHot(best, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32)
         if seed.dtype != np.float32:
             hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
-        return {name: op.Where(largest, op.Reshape(hot, [-1, *sizes]), seed)}
+        hot = hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes])
+        return {name: op.Where(largest, hot, seed)}
 
     def _split(self, emitted: Sequence[gs.Node]) -> None:
         """Sort what was written into what depends on a seed and what one forward can compute."""

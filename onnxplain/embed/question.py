@@ -99,6 +99,7 @@ def ask(
     prefix: str,
 ) -> Question:
     """Check what `export` is asked; raises what it raises."""
+    model = model.as_stored()  # what is written reads the file's own tensors
     key = method_name(method)
     if key not in EXPORTED:
         raise ConfigError(

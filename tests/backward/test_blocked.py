@@ -86,8 +86,9 @@ def test_it_is_written_otherwise(case: Case) -> None:
 
 def test_every_rule_has_a_case() -> None:
     served = {n.op_type for c in CASES if c.name not in SAME for n in c.model().graph.node}
-    unseen = set(BLOCKED) - served - {"Reshape", "Squeeze", "Unsqueeze"}  # one rule with Flatten
-    assert not unseen
+    alike = {"Reshape", "Squeeze", "Unsqueeze"}  # one rule with Flatten
+    steps = {"QuantizeLinear", "DequantizeLinear"}  # below: a step function has no differences
+    assert not set(BLOCKED) - served - alike - steps
 
 
 def _ops(program: Program, blocked: bool) -> Counter[str]:
@@ -109,7 +110,10 @@ def test_a_gate_that_is_asked_for_keeps_its_signal() -> None:
 
 def _both(body: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradient at x by the plain rules and by these."""
-    program = make_program(_case("at x", body, x.shape[1:]))
+    return _gradients(make_program(_case("at x", body, x.shape[1:])), x)
+
+
+def _gradients(program: Program, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     linearized = program.forward({"x": x})
     seed = np.random.default_rng(8).normal(size=linearized["y"].shape).astype(np.float32)
     plain = linearized.backward({"y": seed})["x"]
@@ -137,3 +141,65 @@ def test_of_equal_maxima_the_first_gets_the_signal(size: int) -> None:
     plain, blocked = _both(body, x)
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)
     assert (plain != 0).any()
+
+
+QDQ = "q = QuantizeLinear(x, {scale}, {zero}) y = DequantizeLinear(q, {scale}, {zero})"
+
+
+def _quantised(x: np.ndarray, scale: float, zero: np.ndarray, body: str = QDQ) -> list[np.ndarray]:
+    """Return the gradients at x of what is quantised and back, by the plain rules and in blocks."""
+    constants = {"s": np.float32(scale), "z": zero}
+    opset = 21
+    case = Case(
+        "QDQ",
+        body.format(scale="s", zero="z"),
+        {"x": MAPS},
+        None,
+        opset=opset,
+        initializers=constants,
+    )
+    return list(_gradients(make_program(case), x))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.023517316, 1.7e-5])
+@pytest.mark.parametrize(
+    "zero", [np.uint8(0), np.uint8(121), np.int8(-128), np.int8(3), np.int16(-7)]
+)
+def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.ndarray) -> None:
+    limits = np.iinfo(zero.dtype)
+    ends = np.array([limits.min - 0.5, limits.max + 0.5]) - int(zero)
+    values = [np.float32(end * np.float32(scale)) for end in ends]
+    for _ in range(9):  # floats around both ends, one after the other
+        values += [
+            np.nextafter(values[-2], np.float32(-9e9)),
+            np.nextafter(values[-1], np.float32(9e9)),
+        ]
+        values = [
+            np.nextafter(values[0], np.float32(9e9)),
+            np.nextafter(values[1], np.float32(-9e9)),
+            *values,
+        ]
+    x = np.resize(np.array(values, np.float32), (1, *MAPS))
+    plain, blocked = _quantised(x, scale, zero)
+    np.testing.assert_allclose(blocked, plain, rtol=1e-6)  # g times and divided by the scale
+    np.testing.assert_array_equal(blocked == 0, plain == 0)
+    assert (plain == 0).any() and (plain != 0).any()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q = QuantizeLinear(x, {scale}, {zero}) m = MaxPool<kernel_shape = [1, 1]>(q) "
+        "y = DequantizeLinear(m, {scale}, {zero})",
+        "q = QuantizeLinear(x, {scale}, {zero}) two = Constant<value_float = 0.2>() "
+        "y = DequantizeLinear(q, two, {zero})",
+        "q = QuantizeLinear(x, {scale}, {zero}) a = DequantizeLinear(q, {scale}, {zero}) "
+        "b = DequantizeLinear(q, {scale}, {zero}) y = Add(a, b)",
+    ],
+    ids=["an op between", "another scale behind", "read twice"],
+)
+def test_scales_that_do_not_cancel(body: str) -> None:
+    x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32) * 20
+    plain, blocked = _quantised(x, 0.1, np.int8(3), body)
+    np.testing.assert_allclose(blocked, plain, rtol=1e-6)
+    assert (plain == 0).any() and (plain != 0).any()

@@ -53,7 +53,7 @@ def check(
     assert_same_bits(found, run_in_parts(model.path, feeds))
     count = len(found["explanation"])
     first = model.rows(model.fit(feeds)[1], slice(0, count))
-    expected = explain(model, first, method)
+    expected = explain(model.as_stored(), first, method)
     assert error(found["explanation"], expected.values) <= limit
     np.testing.assert_allclose(found["heatmap"], expected.heatmap(), atol=limit)
     if "explained_class" in found:

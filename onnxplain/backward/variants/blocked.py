@@ -42,8 +42,8 @@ def _on(*ops: str, at_output: bool = False) -> Callable[[Apply], Apply]:
 
         for op in ops:
             known = VJP.find(op)
-            assert known is not None and known.exact, op
-            BLOCKED.on(op)(rule)
+            assert known is not None, op
+            BLOCKED.on(op, exact=known.exact, note=known.note)(rule)
         return apply
 
     return register
@@ -91,11 +91,15 @@ def _step(c: Context, x: Tensor, at: float = 0, above: bool = True) -> Tensor | 
 
     None for bounds that a power of two cannot take there exactly.
     """
-    if at != 0 and not 2.0**-60 < abs(at) < 2.0**26:
+    if not _has_step(at):
         return None
     steep = (_STEEP_ASIDE if at else _STEEP) * (1 if above else -1)
     found: Tensor = c.op.HardSigmoid(x, alpha=steep, beta=-steep * at)
     return found
+
+
+def _has_step(at: float) -> bool:
+    return at == 0 or 2.0**-60 < abs(at) < 2.0**26
 
 
 @_on("Relu")
@@ -127,6 +131,60 @@ def _rest(c: Context, share: Tensor) -> Tensor:
     """Return 1 - share, for shares of 0 to 1."""
     rest: Tensor = c.op.HardSigmoid(share, alpha=-1.0, beta=1.0)
     return rest
+
+
+# --- quantisation ---------------------------------------------------------------------------------------
+@_on("QuantizeLinear")
+def quantize(c: Context, g: Tensor) -> Tensor | None:
+    """Pass between the values that saturate; the scale cancels against the DequantizeLinear's behind."""
+    bounds = _saturating(c.node.outputs[0])
+    if bounds is None:
+        return None
+    for at, above in zip(bounds, (True, False), strict=True):
+        g = c.op.Mul(g, _step(c, c.x[0], at, above))
+    return g
+
+
+@_on("DequantizeLinear", at_output=True)
+def dequantize(c: Context, g: Tensor) -> Tensor | None:
+    """Leave the scale to the QuantizeLinear before, where it cancels."""
+    return None if _saturating(c.node.inputs[0]) is None else g
+
+
+def _saturating(quantised: Tensor) -> tuple[float, float] | None:
+    """Return the largest float32 that saturates from below and the smallest from above.
+
+    None where scales do not cancel: the tensor is not written by one QuantizeLinear and read by
+    DequantizeLinear alone, all with one constant scale.
+    """
+    nodes = [*quantised.inputs, *quantised.outputs]
+    if [n.op for n in nodes] != ["QuantizeLinear", *["DequantizeLinear"] * (len(nodes) - 1)]:
+        return None
+    constants = [constant_value(node.inputs[1]) for node in nodes]
+    scales = {None if s is None or s.size != 1 else s.item() for s in constants}
+    if len(scales) > 1 or None in scales:
+        return None
+    scale, dtype = np.float32(scales.pop()), np.dtype(quantised.dtype)
+    zeros = nodes[0].inputs[2:]
+    zero = constant_value(zeros[0]) if zeros else np.zeros(1, np.int64)
+    if dtype not in (np.int8, np.uint8, np.int16, np.uint16) or zero is None or zero.size != 1:
+        return None
+    limits = np.iinfo(dtype)
+    bounds = (
+        _first_beyond(scale, int(limits.min) - int(zero.item()), -1),
+        _first_beyond(scale, int(limits.max) - int(zero.item()), 1),
+    )
+    return bounds if all(map(_has_step, bounds)) else None
+
+
+def _first_beyond(scale: np.float32, level: int, side: int) -> float:
+    """Return the float32 nearest to 0 that is rounded to a level beyond this one, up (1) or down (-1)."""
+    x, away = np.float32((level + side / 2) * scale), np.float32(side * np.inf)
+    while side * np.rint(x / scale) <= side * level:
+        x = np.nextafter(x, away)
+    while side * np.rint(np.nextafter(x, -away) / scale) > side * level:
+        x = np.nextafter(x, -away)
+    return float(x)
 
 
 # --- products -------------------------------------------------------------------------------------------
