@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 Value = Any
 """A NumPy array, or an onnxruntime OrtValue that stays on the device."""
 
-# The first moves the amounts of a Pad into the pooling behind it, which then refuses those above its kernel; the
-# second writes int8 nodes behind a Reshape at opset 21 with zero points of another type, and fails.
+# The first moves the amounts of a Pad into the pooling behind it, which then refuses those above its
+# kernel; the second writes int8 nodes behind a Reshape at opset 21, zero points of another type, and fails.
 _DISABLED = ["Pad_Fusion", "QDQPropagationTransformer"]
 _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Message: (.*)")
 _NOISE = re.compile(
