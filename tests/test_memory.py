@@ -64,6 +64,21 @@ def test_all_activations_of_an_image_are_counted() -> None:
     assert model.graph.bytes_per_image == 4 * (4 * 6 * 6 + 4 + 4)
 
 
+def test_sizes_that_stay_open_are_not_counted() -> None:
+    body = """
+        s = ReduceSum<keepdims = 0>(x)
+        zero = Constant<value_float = 0.0>()
+        c = Greater(s, zero)
+        p = If(c) <
+            then_branch = t () => (float[N, K] u) { u = Mul(x, x) },
+            else_branch = e () => (float[N, L] v) { v = Add(x, x) }
+        >
+        z = Mul(x, x)
+    """
+    model = nets.load(nets.build("(float[N, 5] x) => (float[N, 5] z, float[N, M] p)", body))
+    assert model.graph.bytes_per_image == 4 * 5
+
+
 @pytest.mark.parametrize("images", [1, 3])
 def test_little_memory_makes_small_batches_of_the_same_numbers(
     images: int, monkeypatch: pytest.MonkeyPatch

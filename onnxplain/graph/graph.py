@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -91,7 +92,7 @@ class Graph:
         return sum(
             prod(at_count(s, 1) for s in t.shape) * np.dtype(t.dtype).itemsize
             for t in tensors
-            if t.dtype is not None and t.shape is not None and None not in t.shape
+            if isinstance(t.dtype, np.dtype | type) and t.shape and all(map(_is_size, t.shape))
         )
 
     @property
@@ -102,6 +103,11 @@ class Graph:
     def layer(self, name: str) -> Layer | None:
         """Return the layer of this name, if there is one."""
         return next((layer for layer in self.layers if layer.name == name), None)
+
+
+def _is_size(size: object) -> bool:
+    """Whether a size is a number or counts images; others stay open where control flow decides."""
+    return isinstance(size, int) or (isinstance(size, str) and bool(re.fullmatch(r"\d*N", size)))
 
 
 def build(imported: gs.Graph, size: tuple[int, int] | None = None) -> Graph:
