@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 
 from onnxplain.errors import ModelError
 from onnxplain.graph.canonical import InputShapes, canonicalize
+from onnxplain.graph.fold import constant_value
 from onnxplain.graph.layers import (
     Layer,
     choose_default,
@@ -94,6 +95,12 @@ class Graph:
             for t in tensors
             if isinstance(t.dtype, np.dtype | type) and t.shape and all(map(_is_size, t.shape))
         )
+
+    @cached_property
+    def attends(self) -> bool:
+        """Whether activations are multiplied as matrices, as attention does."""
+        products = [node for node in self.nodes.nodes if node.op == "MatMul"]
+        return any(all(constant_value(x) is None for x in node.inputs) for node in products)
 
     @property
     def logit(self) -> Logit:

@@ -13,9 +13,6 @@ from onnxplain.methods.common import Job, concat, cut_layer
 from onnxplain.methods.maps import channels_first, from_channels_first
 from onnxplain.program import Linearized
 
-SEEDS = 32
-"""Seeds pulled back to the input at once: the first layers' signals are the largest of a network."""
-
 
 class Chain:
     """One forward of one image through the segments between `layers`, and their backward passes.
@@ -79,7 +76,8 @@ class Chain:
         upper, lower = self._names[level], self.layers[level]
         if level > 0:
             seeds = _as_layer(seeds, self.layers[level - 1])
-        found = concat(list(self._gradients(level, upper, lower.name, seeds, len(seeds))))
+        size = self.job.model.at_once(len(seeds))
+        found = concat(list(self._gradients(level, upper, lower.name, seeds, size)))
         return as_maps(found.astype(np.float32, copy=False), lower)
 
     def pixels(self, seeds: Array) -> Array:
@@ -89,16 +87,17 @@ class Chain:
         channel = None if job.axes is None else job.axes.index("C")
         rows = _as_layer(seeds, layer)
         parts = []
-        for gradient in self._gradients(-1, layer.name, job.source, rows, SEEDS):
+        # The first layers' signals are the largest of a network.
+        size = job.model.seeds_at_once
+        for gradient in self._gradients(-1, layer.name, job.source, rows, size):
             product = gradient * x
             parts.append(product if channel is None else product.sum(channel))
         return np.concatenate(parts).astype(np.float32)
 
     def _gradients(
-        self, segment: int, upper: str, lower: str, seeds: Array, most: int
+        self, segment: int, upper: str, lower: str, seeds: Array, size: int
     ) -> Iterator[Array]:
-        """Yield the gradients at `lower` of as many seeds at `upper` as fit memory, `most` at once."""
-        size = self.job.model.at_once(most)
+        """Yield the gradients at `lower` of seeds at `upper`, `size` at once."""
         for i in range(0, len(seeds), size):
             yield self._segments[segment].backward({upper: seeds[i : i + size]})[lower]
 

@@ -28,7 +28,6 @@ Kind = Literal["absolute", "positive", "negative", "active", "inactive"]
 Classes = Literal["auto", "all"]
 AUTO_CLASSES = 20
 """With more classes than this, "auto" compares the explained class with the highest logits only [ours]."""
-SEED_BATCH = 32
 PAPER = "Llorente, Boal & Sanchez-Ubeda, 2023, arXiv 2309.12913"
 
 
@@ -144,7 +143,7 @@ def _extremes(
 ) -> tuple[Array, Array, Array]:
     """Return the gradient of the first class, and the least and largest gradient of all the others."""
     eye = np.eye(one[job.output].shape[1], dtype=np.float32)
-    size = job.model.at_once(SEED_BATCH)
+    size = job.model.seeds_at_once
     gradients = (
         g
         for begin in range(0, len(classes), size)

@@ -92,14 +92,14 @@ def test_conv_net_by_definition(kind: Any, target: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["active", "inactive"])
-def test_ten_classes_cost_one_forward_and_one_backward(
+def test_ten_classes_cost_one_forward_and_ten_seeds(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proto = nets.conv_net("(float[N, 3, 8, 8] x) => (float[N, 10] y)", w4=(10, 6), b4=(10,))
     model, x = nets.load(proto), nets.images(1)
     with nets.counted_runs(monkeypatch) as rows:
         found = ox.saliency(model, x, kind=kind, space="input")
-    assert rows == [1, 10], "images forward, then seeds backward"
+    assert rows == [1, 4, 4, 2], "images forward, then seeds backward"
     expected = by_definition(kind, nets.jacobian(proto, x), found.classes)
     np.testing.assert_allclose(found.values, expected, atol=1e-6)
     assert found.meta["classes_compared"] == 10
@@ -240,9 +240,26 @@ def test_seeds_run_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = nets.load(nets.linear_net(gradients)), nets.images(1, (3, 4, 4))
     with nets.counted_runs(monkeypatch) as rows:
         found = ox.saliency(model, x, kind="active", classes="all", space="input")
-    assert rows == [1, 32, 32, 6]
+    assert rows == [1, *[4] * 17, 2]
     expected = by_definition("active", gradients[:, None], found.classes)
     np.testing.assert_array_equal(found.values, expected)
+
+
+def test_attention_takes_seeds_one_by_one() -> None:
+    head, body = (
+        "(float[N, 3, 8, 8] x) => (float[N, 4] z)",
+        """
+        k = Constant<value_ints = [0, 3, 64]>()
+        t = Reshape(x, k)
+        u = Transpose<perm = [0, 2, 1]>(t)
+        p = MatMul(t, u)
+        m = ReduceMean<keepdims = 0>(p, axis)
+        z = MatMul(m, w)
+    """,
+    )
+    model = nets.load(nets.build(head, body, axis=np.array([1]), w=(3, 4)))
+    assert model.graph.attends and model.seeds_at_once == 1
+    assert nets.load(nets.conv_net()).seeds_at_once == 4
 
 
 # --- refusals ------------------------------------------------------------------------------------------

@@ -37,7 +37,12 @@ def ours(path: Path, threads: int, slow: bool) -> Iterator[tuple[str, Run]]:
     model = ox.load(path, device="cpu", threads=threads)
     for name in SLOW if slow else FAST:
         yield name, partial(explain, model, x, name)
-    if not slow:
+    if slow:
+        yield (
+            "active, all 1,000 classes",
+            partial(ox.saliency, model, x, kind="active", classes="all"),
+        )
+    else:
         tree = {"depth": 3, "min_share": 0.0, "min_root_share": 0.0, "inhibitors": 0}
         yield "decompose", lambda: ox.decompose(model, x, pixels=False, **tree)
 
