@@ -24,11 +24,10 @@ _IR_VERSION = 10  # the first with every element type of opset 21; onnxruntime r
 _BESIDE = 1 << 16  # bytes; smaller constants go into the model
 _MANY = 1 << 30  # bytes of constants of a part, above which weights are fed
 _FED = 1 << 20  # bytes; smaller constants are never fed
-_LARGE_HEAD = (
-    1 << 26
-)  # bytes of Gemm weights that are not packed, where they are most of the network
-# A head reads its weights once per batch. Packed, VGG-16 takes 2.2 GB instead of 1.4 and its first gradient
-# twice as long; its gradient of two images is 8 % faster then, that of one or of sixteen is not.
+# Bytes of Gemm weights that are not packed, where they are most of the network: such a head reads them once
+# per batch. Packed, VGG-16 takes 2.2 GB instead of 1.4 and its first gradient twice as long; its gradient of
+# two images is 8 % faster then, that of one or of sixteen is not.
+_LARGE_HEAD = 1 << 26
 _PRODUCTS = {"Gemm", "MatMul", "Conv", "ConvTranspose"}
 
 

@@ -186,6 +186,14 @@ def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.
     assert (plain == 0).any() and (plain != 0).any()
 
 
+@pytest.mark.parametrize("scale", [-0.1, 1e-40, 1e30])
+def test_scales_of_no_use(scale: float) -> None:
+    """What no tool writes, a damaged file may hold: no search for its ends that goes on for ever."""
+    x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32)
+    plain, blocked = _quantised(x, scale, np.int8(3))
+    np.testing.assert_array_equal(blocked, plain)
+
+
 @pytest.mark.parametrize(
     "body",
     [

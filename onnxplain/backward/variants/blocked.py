@@ -160,14 +160,17 @@ def _saturating(quantised: Tensor) -> tuple[float, float] | None:
     nodes = [*quantised.inputs, *quantised.outputs]
     if [n.op for n in nodes] != ["QuantizeLinear", *["DequantizeLinear"] * (len(nodes) - 1)]:
         return None
+    ends = [quantised.inputs[0].inputs[0], *(node.outputs[0] for node in quantised.outputs)]
     constants = [constant_value(node.inputs[1]) for node in nodes]
     scales = {None if s is None or s.size != 1 else s.item() for s in constants}
-    if len(scales) > 1 or None in scales:
+    if len(scales) > 1 or None in scales or not all(map(_is_maps, ends)):
         return None
     scale, dtype = np.float32(scales.pop()), np.dtype(quantised.dtype)
     zeros = nodes[0].inputs[2:]
     zero = constant_value(zeros[0]) if zeros else np.zeros(1, np.int64)
     if dtype not in (np.int8, np.uint8, np.int16, np.uint16) or zero is None or zero.size != 1:
+        return None
+    if not 2.0**-60 < scale < 2.0**26:  # zero, below it, or not finite: nothing to search for
         return None
     limits = np.iinfo(dtype)
     bounds = (
