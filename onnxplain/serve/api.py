@@ -153,11 +153,13 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         asked = Asked.model_validate_json(body)
         seen = service.seen(asked.image)
         job = service.jobs.start(lambda job: answer(service.model, seen, asked, job.report))
-        return job.status()
+        return said(job)  # a quick one is done by now
 
     @app.get("/api/jobs/{name}")
     async def status(name: str) -> dict[str, Any]:
-        job = service.known(name)
+        return said(service.known(name))
+
+    def said(job: Job[Any]) -> dict[str, Any]:
         state, found = job.status(), job.result  # in this order: what is done has its result
         results = None if found is None else about_answer(service.model, found)
         error = None if job.error is None else told(service.model, job.error)

@@ -19,8 +19,9 @@ from onnxplain.hierarchy.store import load as load_hierarchy
 from onnxplain.methods.registry import METHODS, explain
 from onnxplain.model import Model
 from onnxplain.results import Explanation
+from onnxplain.serve.jobs import Jobs
 from tests import nets
-from tests.serve.live import CAT, ask, client, refused, serving, upload
+from tests.serve.live import CAT, ask, client, refused, serving, until, upload
 
 
 def files(http: httpx.Client, job: dict[str, Any], *names: str) -> list[bytes]:
@@ -92,6 +93,23 @@ def test_a_hierarchy_in_every_format(http: httpx.Client, model: Model, tmp_path:
     assert set(nx.read_graphml(tmp_path / "hierarchy.graphml")) == set(expected.graph)
     assert "cat" in (tmp_path / "hierarchy.html").read_text(encoding="utf-8")
     assert (tmp_path / "hierarchy.dot").read_text(encoding="utf-8").startswith("digraph")
+
+
+def test_a_job_that_is_done_at_once_says_so_with_its_results(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Jobs.start
+
+    def and_wait(jobs: Jobs[Any], work: Any) -> Any:
+        job = start(jobs, work)
+        until(lambda: job.state not in ("queued", "running"))
+        return job
+
+    monkeypatch.setattr(Jobs, "start", and_wait)
+    said = http.post("/api/jobs", json={"image": upload(http), "methods": ["grad_cam"]}).json()
+    assert said["state"] == "done"
+    assert said == http.get(f"/api/jobs/{said['id']}").json()
+    assert [one["method"] for one in said["results"]["methods"]] == ["grad_cam"]
 
 
 def test_what_the_viewer_shows(http: httpx.Client) -> None:
