@@ -80,19 +80,19 @@ class Executor:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        source, fed = (model.model, model.fed) if isinstance(model, Part) else (model, {})
-        if isinstance(model, Part) and model.beside:
-            values = [ort.OrtValue.ortvalue_from_numpy(v) for v in model.beside.values()]
-            options.add_external_initializers(list(model.beside), values)
-        if isinstance(model, Part) and not model.pack:
+        part = model if isinstance(model, Part) else Part(model)
+        if part.beside:
+            values = [ort.OrtValue.ortvalue_from_numpy(v) for v in part.beside.values()]
+            options.add_external_initializers(list(part.beside), values)
+        if not part.pack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             session = ort.InferenceSession(
-                source, options, providers=self._wanted, disabled_optimizers=_DISABLED
+                part.model, options, providers=self._wanted, disabled_optimizers=_DISABLED
             )
         except Exception as error:  # onnxruntime raises a family of pybind11 types
             raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error
-        return Session(session, fed)
+        return Session(session, part.fed)
 
 
 class Session:

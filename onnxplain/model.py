@@ -257,8 +257,10 @@ class Model:
 
         On the CPU alone: nobody tells what a device has left.
         """
+        if most <= 1 or not self.executor.on_cpu:
+            return most
         wanted = most * self.graph.bytes_per_image
-        if most <= 1 or wanted <= SMALL or not self.executor.on_cpu:
+        if wanted <= SMALL:
             return most
         return max(1, int(most * min(1.0, available() / 2 / wanted)))
 

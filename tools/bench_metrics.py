@@ -20,13 +20,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import nn
 
 import onnxplain as ox
 from onnxplain.metrics import Answers, Case
 from onnxplain.metrics.curves import flipping_curve
+from tools.bench.sessions import forward
 
 SIDE, CLASSES = 224, 10
 
@@ -106,9 +106,6 @@ def measured(
     theirs = net(colours)
     file = exported(theirs, colours)
     ours = ox.load(file, device="cpu", threads=threads)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    plain = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, colours, SIDE, SIDE)).astype(np.float32)
     order = [rng.permutation(SIDE * SIDE) for _ in range(count)]  # no two pixels are equal
@@ -129,10 +126,11 @@ def measured(
     def our_curves() -> np.ndarray[Any, Any]:
         return flipping_curve(Case(Answers(ours, x, classes), maps), steps=SIDE)[:, 1:]
 
+    four = forward(file, np.repeat(x[:1], 4, axis=0), threads)
+
     def plain_runs() -> None:
-        four = np.repeat(x[:1], 4, axis=0)
         for _ in range(count * SIDE // 4):
-            plain.run(None, {"x": four})
+            four()
 
     calls = {"quantus": quantus_curves, "onnxplain": our_curves, "plain": plain_runs}
     curves = {name: call() for name, call in calls.items()}  # warmed up

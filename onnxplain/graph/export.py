@@ -33,7 +33,7 @@ _PRODUCTS = {"Gemm", "MatMul", "Conv", "ConvTranspose"}
 
 @dataclass(frozen=True)
 class Part:
-    """A serialised model that names its large weights instead of holding them.
+    """A serialised model, or the path of one, that names its large weights instead of holding them.
 
     `beside`: values of initializers that `model` declares external; a session copies them into its own
     layout. `fed`: values of inputs, the same memory in every session and run; slower, and so only where
@@ -41,7 +41,7 @@ class Part:
     keep weights of products a second time, in an order that is read faster.
     """
 
-    model: bytes
+    model: bytes | str
     beside: Mapping[str, Array] = field(default_factory=dict)
     fed: Mapping[str, Array] = field(default_factory=dict)
     pack: bool = True

@@ -146,19 +146,16 @@ def test_of_equal_maxima_the_first_gets_the_signal(size: int) -> None:
 QDQ = "q = QuantizeLinear(x, {scale}, {zero}) y = DequantizeLinear(q, {scale}, {zero})"
 
 
-def _quantised(x: np.ndarray, scale: float, zero: np.ndarray, body: str = QDQ) -> list[np.ndarray]:
-    """Return the gradients at x of what is quantised and back, by the plain rules and in blocks."""
+def _quantising(scale: float, zero: np.ndarray, body: str = QDQ) -> Program:
+    """Return the program of what is quantised and back."""
     constants = {"s": np.float32(scale), "z": zero}
-    opset = 21
-    case = Case(
-        "QDQ",
-        body.format(scale="s", zero="z"),
-        {"x": MAPS},
-        None,
-        opset=opset,
-        initializers=constants,
-    )
-    return list(_gradients(make_program(case), x))
+    text = body.format(scale="s", zero="z")
+    return make_program(Case("QDQ", text, {"x": MAPS}, None, opset=21, initializers=constants))
+
+
+def _is_in_blocks(program: Program) -> bool:
+    """Whether the masks of quantisers are steps that stay in blocks."""
+    return _ops(program, blocked=True)["HardSigmoid"] > 0
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.023517316, 1.7e-5])
@@ -180,7 +177,9 @@ def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.
             *values,
         ]
     x = np.resize(np.array(values, np.float32), (1, *MAPS))
-    plain, blocked = _quantised(x, scale, zero)
+    program = _quantising(scale, zero)
+    assert _is_in_blocks(program)
+    plain, blocked = _gradients(program, x)
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)  # g times and divided by the scale
     np.testing.assert_array_equal(blocked == 0, plain == 0)
     assert (plain == 0).any() and (plain != 0).any()
@@ -190,24 +189,31 @@ def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.
 def test_scales_of_no_use(scale: float) -> None:
     """What no tool writes, a damaged file may hold: no search for its ends that goes on for ever."""
     x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32)
-    plain, blocked = _quantised(x, scale, np.int8(3))
+    program = _quantising(scale, np.int8(3))
+    assert not _is_in_blocks(program)
+    plain, blocked = _gradients(program, x)
     np.testing.assert_array_equal(blocked, plain)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "q = QuantizeLinear(x, {scale}, {zero}) m = MaxPool<kernel_shape = [1, 1]>(q) "
-        "y = DequantizeLinear(m, {scale}, {zero})",
-        "q = QuantizeLinear(x, {scale}, {zero}) two = Constant<value_float = 0.2>() "
-        "y = DequantizeLinear(q, two, {zero})",
-        "q = QuantizeLinear(x, {scale}, {zero}) a = DequantizeLinear(q, {scale}, {zero}) "
-        "b = DequantizeLinear(q, {scale}, {zero}) y = Add(a, b)",
-    ],
-    ids=["an op between", "another scale behind", "read twice"],
-)
-def test_scales_that_do_not_cancel(body: str) -> None:
+READERS = {  # of a quantised tensor -> whether the scales cancel
+    "an op between": (
+        "m = Transpose<perm = [0, 1, 3, 2]>(q) y = DequantizeLinear(m, {scale}, {zero})", False,
+    ),
+    "another scale behind": (
+        "two = Constant<value_float = 0.2>() y = DequantizeLinear(q, two, {zero})", False,
+    ),
+    "two of its own scale": (
+        "a = DequantizeLinear(q, {scale}, {zero}) b = DequantizeLinear(q, {scale}, {zero}) y = Add(a, b)",
+        True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("readers", "cancels"), READERS.values(), ids=READERS)
+def test_who_reads_a_quantised_tensor(readers: str, cancels: bool) -> None:
     x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32) * 20
-    plain, blocked = _quantised(x, 0.1, np.int8(3), body)
+    program = _quantising(0.1, np.int8(3), "q = QuantizeLinear(x, {scale}, {zero}) " + readers)
+    assert _is_in_blocks(program) == cancels
+    plain, blocked = _gradients(program, x)
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)
     assert (plain == 0).any() and (plain != 0).any()

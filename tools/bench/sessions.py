@@ -11,16 +11,17 @@ import onnxruntime as ort
 from tools.bench.timing import Run
 
 
-def plain(path: Path, threads: int) -> Any:
-    """Return onnxruntime's own session of the file; its threads do not spin on when a run is over."""
+def plain(file: Path | bytes, threads: int) -> Any:
+    """Return onnxruntime's own session of a file; its threads do not spin on when a run is over."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    source = file if isinstance(file, bytes) else str(file)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def forward(path: Path, x: np.ndarray, threads: int) -> Run:
-    """Return the plain forward of the file."""
-    session = plain(path, threads)
+def forward(file: Path | bytes, x: np.ndarray, threads: int) -> Run:
+    """Return the plain forward of a file."""
+    session = plain(file, threads)
     (given,) = session.get_inputs()
     return lambda: session.run(None, {given.name: x})
