@@ -41,7 +41,7 @@ LAYERS = [
 HOMES = {
     "onnx_graphsurgeon": {"graph", "backward"},
     "onnxruntime": {"executor"},
-    "networkx": {"graph/layers.py", "hierarchy"},
+    "networkx": {"hierarchy"},
     "ray": {"dataset"},
     "pyarrow": {"dataset"},
     "matplotlib": {"render"},

@@ -1,7 +1,7 @@
 """Layers a user can choose, which of them are cuts, and the one to explain by default.
 
 A layer is a *cut* when every path from the input to the logit passes it: then the rest of the network is
-a function of that layer alone. Cuts are the dominators of the logit in the graph of tensors.
+a function of that layer alone.
 """
 
 from __future__ import annotations
@@ -125,25 +125,25 @@ def find_layers(graph: gs.Graph, source: str, logit: str, axes: Axes | None) -> 
 
 
 def find_cuts(nodes: Sequence[gs.Node], source: str, logit: str, path: set[str]) -> set[str]:
-    """Return the tensors that every path from `source` to `logit` passes."""
-    import networkx as nx
+    """Return the tensors that every path from `source` to `logit` passes; `path` are all that any passes.
 
-    if logit not in path:
-        return set()
-    tensors = nx.DiGraph()
-    tensors.add_node(source)
+    Every tensor of `path` lies between the two and nodes are sorted, so a tensor is passed by all unless an
+    edge leads from one before it to one after it.
+    """
+    between = path - {source}
+    made = (y.name for node in nodes for y in node.outputs if y.name in between)
+    place = {name: i for i, name in enumerate([source, *made])}
+    reach = [0] * len(place)  # of each tensor, the place of the last one made from it by one node
     for node in nodes:
-        tensors.add_edges_from(
-            (x.name, y.name)
-            for x, y in differentiable_edges(node)
-            if x.name in path and y.name in path
-        )
-    above = nx.immediate_dominators(tensors, source)
-    cuts, at = set(), logit
-    while at != source:
-        at = above[at]
-        cuts.add(at)
-    return cuts - {source}
+        for x, y in differentiable_edges(node):
+            if x.name in place and y.name in place:
+                reach[place[x.name]] = max(reach[place[x.name]], place[y.name])
+    cuts, last = set[str](), 0
+    for name, i in place.items():
+        if last <= i:
+            cuts.add(name)
+        last = max(last, reach[i])
+    return cuts - {source, logit}
 
 
 def choose_default(
