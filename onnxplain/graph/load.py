@@ -7,18 +7,24 @@ before anything is allocated.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import io
+import mmap
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from onnxplain.errors import ModelError, OnnxplainError
+from onnxplain.graph import weights
 from onnxplain.graph.precheck import check_ops, check_text
-from onnxplain.graph.weights import Array, External, check_header, take_out, tensors
+from onnxplain.graph.weights import Array, External
+from onnxplain.graph.wire import Buffer, strip
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Digest
@@ -56,15 +62,17 @@ def read_model(source: Source) -> ModelFile:
     or lies outside the model's folder.
     """
     if isinstance(source, onnx.ModelProto):
-        digest = hashlib.sha256(source.SerializeToString())
-        return _checked(source, digest, "the given ModelProto", None)
+        data = _serialized(source, "the given ModelProto")
+        return _understood(io.BytesIO(data), data, "the given ModelProto", None)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _checked(*_parse(bytes(source), "the given bytes"), "the given bytes", None)
+        data = bytes(source)
+        return _understood(io.BytesIO(data), data, "the given bytes", None)
     if not isinstance(source, str | Path):
         kind = type(source).__name__
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {kind}")
     path = Path(source)
-    return _checked(*_parse(_read(path), str(path)), str(path), path)
+    with _opened(path) as file:
+        return _understood(*_mapped(file), str(path), path)
 
 
 @contextmanager
@@ -86,14 +94,11 @@ def understanding(name: str) -> Iterator[None]:
         raise ModelError(f"{name}: this graph could not be understood ({what})") from error
 
 
-def _read(path: Path) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     try:
-        if path.stat().st_size >= _MOST_BYTES:
-            raise ModelError(
-                f"{path}: is larger than 2 GB, which no ONNX file can be: save its weights beside it, with "
-                "onnx.save(..., save_as_external_data=True)"
-            )
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -102,10 +107,55 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _parse(data: bytes, name: str) -> tuple[onnx.ModelProto, Digest]:
-    """Return the model and the digest of its bytes, which nobody needs any more."""
+def _mapped(file: io.BufferedIOBase) -> tuple[io.BufferedIOBase, Buffer]:
+    """Return a file to read from its start, and what is in it, which costs nothing before it is used."""
+    try:
+        return file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # a pipe, or an empty file
+        data = file.read()
+        return io.BytesIO(data), data
+
+
+def _serialized(proto: onnx.ModelProto, name: str) -> bytes:
+    try:
+        data: bytes = proto.SerializeToString()
+        return data
+    except EncodeError as error:
+        raise ModelError(_too_large(name)) from error
+
+
+def _too_large(name: str) -> str:
+    return (
+        f"{name}: is larger than 2 GB, which no ONNX file can be: save its weights beside it, with "
+        "onnx.save(..., save_as_external_data=True)"
+    )
+
+
+def _understood(file: io.BufferedIOBase, data: Buffer, name: str, path: Path | None) -> ModelFile:
+    """Parse and check what is in a file: `data` to look at, `file` to read it once from start to end."""
     if not data:
         raise ModelError(f"{name}: is empty")
+    if len(data) >= _MOST_BYTES:
+        raise ModelError(_too_large(name))
+    light, raw = strip(data, weights.LARGE)
+    proto = _parse(light, name)
+    with understanding(name):
+        check_text(proto, name)
+        weights.check_headers(proto.graph, raw, name)
+    held, digest = _read(file, raw, name)
+    external = External(name, None if path is None else path.parent)
+    inputs = {i.name for i in proto.graph.input}
+    with understanding(name):
+        taken = weights.take_out(proto, held, external)
+        check_ops(proto, name)
+        _check_validity(proto, name)
+    for content in external.files():
+        digest.update(content)
+    settable = frozenset(inputs & taken.keys())
+    return ModelFile(proto, taken, settable, name, path, digest.hexdigest())
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -113,22 +163,35 @@ def _parse(data: bytes, name: str) -> tuple[onnx.ModelProto, Digest]:
         raise ModelError(f"{name}: is not an ONNX model, or is truncated") from error
     if not proto.HasField("graph"):
         raise ModelError(f"{name}: is not an ONNX model (it holds no graph)")
-    return proto, hashlib.sha256(data)
+    return proto
 
 
-def _checked(proto: onnx.ModelProto, digest: Digest, name: str, path: Path | None) -> ModelFile:
-    external = External(name, None if path is None else path.parent)
-    with understanding(name):
-        check_text(proto, name)
-        for tensor in tensors(proto.graph):
-            check_header(tensor, name)
-        light, weights = take_out(proto, external)
-        check_ops(light, name)
-        _check_validity(light, name)
-    for content in external.files():
-        digest.update(content)
-    settable = frozenset(i.name for i in proto.graph.input if i.name in weights)
-    return ModelFile(light, weights, settable, name, path, digest.hexdigest())
+def _read(
+    file: io.BufferedIOBase, raw: Mapping[int, slice], name: str
+) -> tuple[dict[int, Array], Digest]:
+    """Read a file once, the slices `raw` into arrays of their own, and hash it meanwhile.
+
+    They are not left mapped: whoever overwrites the file would change the model, or crash it.
+    """
+    digest = hashlib.sha256()
+    held: dict[int, Array] = {}
+
+    def pieces() -> Iterator[bytes | Array]:
+        at = 0
+        for i, place in raw.items():
+            yield file.read(place.start - at)
+            values = np.empty(place.stop - place.start, np.uint8)
+            if file.readinto(values.data) != len(values):
+                raise ModelError(f"{name}: became shorter while it was read: load it again")
+            values.flags.writeable = False
+            yield values
+            held[i], at = values, place.stop
+        yield file.read()
+
+    with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter
+        for _ in other.map(digest.update, pieces()):  # in order, as there is one of it
+            pass
+    return held, digest
 
 
 def _check_validity(proto: onnx.ModelProto, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The large tensors of a model file: taken off the proto, held once, mapped from external data.
+"""The large tensors of a model file: beside the proto, held once, mapped from external data.
 
 Everything after reading works on a proto without them (onnx's C++ passes copy it through bytes, which end
 at 2 GB) and on arrays that views, copies of the graph and sessions share.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -107,29 +107,40 @@ class External:
 
 
 def take_out(
-    source: onnx.ModelProto, external: External
-) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """Return a copy of a model whose large initializers are typed inputs, and their values by name.
+    model: onnx.ModelProto, held: Mapping[int, Array], external: External
+) -> dict[str, Array]:
+    """Make a model's large initializers typed inputs, in place, and return their values by name.
 
-    What else lies in external files is read into the copy. Headers must have been checked.
+    held: the raw bytes that lie beside the parsed model, by the initializer's position. Those that are no
+    large weights are put back, and what else lies in external files is read in. Headers must have been
+    checked.
     """
-    graph = source.graph
+    graph = model.graph
     named = Counter(t.name for t in graph.initializer)
-    taken = {t.name: t for t in graph.initializer if named[t.name] == 1 and _is_large(t)}
-    light = onnx.ModelProto()
-    _copy(source, light, "graph")
-    _copy(graph, light.graph, "initializer", "input")
-    light.graph.initializer.extend(t for t in graph.initializer if t.name not in taken)
-    light.graph.input.extend(i for i in graph.input if i.name not in taken)
-    for tensor in tensors(light.graph):
+    taken: dict[str, Array] = {}
+    inputs: list[onnx.ValueInfoProto] = []
+    kept: list[TensorProto] = []
+    for i, tensor in enumerate(graph.initializer):
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        if (outside or i in held) and named[tensor.name] == 1 and _is_large(tensor):
+            data = external.bytes_of(tensor) if outside else held[i]
+            taken[tensor.name] = _array(tensor, data)
+            make = onnx.helper.make_tensor_value_info
+            inputs.append(make(tensor.name, tensor.data_type, tensor.dims))
+            continue
+        if i in held:
+            tensor.raw_data = held[i].tobytes()
+        kept.append(tensor)
+    inputs = [i for i in graph.input if i.name not in taken] + inputs
+    del graph.initializer[:], graph.input[:]
+    graph.initializer.extend(kept)
+    graph.input.extend(inputs)
+    for tensor in tensors(graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = external.bytes_of(tensor).tobytes()
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
-    for name, tensor in taken.items():
-        info = onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-        light.graph.input.append(info)
-    return light, {name: _array(tensor, external) for name, tensor in taken.items()}
+    return taken
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
@@ -144,8 +155,17 @@ def tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
                 yield from tensors(sub)
 
 
-def check_header(tensor: TensorProto, name: str) -> None:
-    """Refuse a header that claims more than the file holds, before anyone allocates it."""
+def check_headers(graph: onnx.GraphProto, raw: Mapping[int, slice], name: str) -> None:
+    """Refuse a header that claims more than the file holds, before anyone allocates it.
+
+    raw: where bytes lie that the parsed model lacks, by the initializer's position.
+    """
+    for i, tensor in enumerate(tensors(graph)):  # initializers are the first
+        place = raw.get(i)
+        _check_header(tensor, None if place is None else place.stop - place.start, name)
+
+
+def _check_header(tensor: TensorProto, held: int | None, name: str) -> None:
     if any(d < 0 for d in tensor.dims):
         raise ModelError(f"{name}: tensor {tensor.name!r} has a negative size")
     if any(d >= _LONGEST for d in tensor.dims):
@@ -154,11 +174,12 @@ def check_header(tensor: TensorProto, name: str) -> None:
         )
     if len(tensor.dims) > _MOST_AXES:
         raise ModelError(f"{name}: tensor {tensor.name!r} has {len(tensor.dims)} axes")
-    claimed = byte_size(tensor)
-    if tensor.HasField("raw_data") and claimed and claimed != len(tensor.raw_data):
+    if not tensor.HasField("raw_data"):
+        return
+    claimed, held = byte_size(tensor), len(tensor.raw_data) if held is None else held
+    if claimed and claimed != held:
         raise ModelError(
-            f"{name}: tensor {tensor.name!r} claims {list(tensor.dims)} but holds "
-            f"{len(tensor.raw_data)} bytes"
+            f"{name}: tensor {tensor.name!r} claims {list(tensor.dims)} but holds {held} bytes"
         )
 
 
@@ -173,27 +194,13 @@ def byte_size(tensor: TensorProto) -> int:
 
 
 def _is_large(tensor: TensorProto) -> bool:
-    held = tensor.HasField("raw_data") or tensor.data_location == TensorProto.EXTERNAL
-    if not tensor.name or not held or byte_size(tensor) < LARGE:
+    if not tensor.name or byte_size(tensor) < LARGE:
         return False
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).kind in "fiub"
 
 
-def _array(tensor: TensorProto, external: External) -> Array:
-    """Return a large tensor's values: a view of its file, or of bytes taken off the proto."""
-    outside = tensor.data_location == TensorProto.EXTERNAL
-    data = external.bytes_of(tensor) if outside else tensor.raw_data
+def _array(tensor: TensorProto, data: memoryview | Array) -> Array:
+    """Return a large tensor's values: a view of its bytes where they lie as NumPy wants them."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
     values: Array = np.frombuffer(data, kind).reshape(tuple(tensor.dims))
     return np.require(values, kind.newbyteorder("="), ["C", "A"])  # copies what is not aligned
-
-
-def _copy(source: Any, target: Any, *left_out: str) -> None:
-    """Copy all fields of a message but some."""
-    for field, value in source.ListFields():
-        if field.name in left_out:
-            continue
-        if isinstance(value, bool | int | float | str | bytes):
-            setattr(target, field.name, value)
-        else:
-            getattr(target, field.name).MergeFrom(value)
