@@ -62,17 +62,16 @@ def read_model(source: Source) -> ModelFile:
     or lies outside the model's folder.
     """
     if isinstance(source, onnx.ModelProto):
-        data = _serialized(source, "the given ModelProto")
-        return _understood(io.BytesIO(data), data, "the given ModelProto", None)
+        name = "the given ModelProto"
+        return _checked(io.BytesIO(_serialized(source, name)), name, None)
     if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        return _understood(io.BytesIO(data), data, "the given bytes", None)
+        return _checked(io.BytesIO(source), "the given bytes", None)
     if not isinstance(source, str | Path):
         kind = type(source).__name__
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {kind}")
     path = Path(source)
     with _opened(path) as file:
-        return _understood(*_mapped(file), str(path), path)
+        return _checked(file, str(path), path)
 
 
 @contextmanager
@@ -107,15 +106,6 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _mapped(file: io.BufferedIOBase) -> tuple[io.BufferedIOBase, Buffer]:
-    """Return a file to read from its start, and what is in it, which costs nothing before it is used."""
-    try:
-        return file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # a pipe, or an empty file
-        data = file.read()
-        return io.BytesIO(data), data
-
-
 def _serialized(proto: onnx.ModelProto, name: str) -> bytes:
     try:
         data: bytes = proto.SerializeToString()
@@ -131,14 +121,16 @@ def _too_large(name: str) -> str:
     )
 
 
-def _understood(file: io.BufferedIOBase, data: Buffer, name: str, path: Path | None) -> ModelFile:
-    """Parse and check what is in a file: `data` to look at, `file` to read it once from start to end."""
+def _checked(file: io.BufferedIOBase, name: str, path: Path | None) -> ModelFile:
+    """Parse and check what is in a file."""
+    file, data = _mapped(file)
     if not data:
         raise ModelError(f"{name}: is empty")
     if len(data) >= _MOST_BYTES:
         raise ModelError(_too_large(name))
     light, raw = strip(data, weights.LARGE)
     proto = _parse(light, name)
+    del data, light  # as large as the file where nothing could be taken out
     with understanding(name):
         check_text(proto, name)
         weights.check_headers(proto.graph, raw, name)
@@ -151,8 +143,16 @@ def _understood(file: io.BufferedIOBase, data: Buffer, name: str, path: Path | N
         _check_validity(proto, name)
     for content in external.files():
         digest.update(content)
-    settable = frozenset(inputs & taken.keys())
-    return ModelFile(proto, taken, settable, name, path, digest.hexdigest())
+    return ModelFile(proto, taken, frozenset(inputs & taken.keys()), name, path, digest.hexdigest())
+
+
+def _mapped(file: io.BufferedIOBase) -> tuple[io.BufferedIOBase, Buffer]:
+    """Return a file to read from its start, and all that is in it, to look at here and there."""
+    try:
+        return file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # bytes, which are not copied; a pipe; an empty file
+        data = file.read()
+        return io.BytesIO(data), data
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -169,9 +169,9 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 def _read(
     file: io.BufferedIOBase, raw: Mapping[int, slice], name: str
 ) -> tuple[dict[int, Array], Digest]:
-    """Read a file once, the slices `raw` into arrays of their own, and hash it meanwhile.
+    """Read a file once, from start to end: the slices `raw` into arrays of their own, and its digest.
 
-    They are not left mapped: whoever overwrites the file would change the model, or crash it.
+    Weights are not left mapped: whoever overwrote the file would change the model, or crash it.
     """
     digest = hashlib.sha256()
     held: dict[int, Array] = {}
@@ -188,8 +188,8 @@ def _read(
             held[i], at = values, place.stop
         yield file.read()
 
-    with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter
-        for _ in other.map(digest.update, pieces()):  # in order, as there is one of it
+    with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter, reading goes on
+        for _ in other.map(digest.update, pieces()):
             pass
     return held, digest
 

@@ -119,21 +119,19 @@ def take_out(
     named = Counter(t.name for t in graph.initializer)
     taken: dict[str, Array] = {}
     inputs: list[onnx.ValueInfoProto] = []
-    kept: list[TensorProto] = []
     for i, tensor in enumerate(graph.initializer):
         outside = tensor.data_location == TensorProto.EXTERNAL
         if (outside or i in held) and named[tensor.name] == 1 and _is_large(tensor):
             data = external.bytes_of(tensor) if outside else held[i]
             taken[tensor.name] = _array(tensor, data)
-            make = onnx.helper.make_tensor_value_info
-            inputs.append(make(tensor.name, tensor.data_type, tensor.dims))
-            continue
-        if i in held:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            inputs.append(info)
+        elif i in held:
             tensor.raw_data = held[i].tobytes()
-        kept.append(tensor)
-    inputs = [i for i in graph.input if i.name not in taken] + inputs
-    del graph.initializer[:], graph.input[:]
-    graph.initializer.extend(kept)
+    for part in (graph.initializer, graph.input):
+        for i in reversed(range(len(part))):
+            if part[i].name in taken:
+                del part[i]
     graph.input.extend(inputs)
     for tensor in tensors(graph):
         if tensor.data_location == TensorProto.EXTERNAL:
