@@ -65,7 +65,7 @@ def read_model(source: Source) -> ModelFile:
         name = "the given ModelProto"
         return _checked(io.BytesIO(_serialized(source, name)), name, None)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _checked(io.BytesIO(source), "the given bytes", None)
+        return _checked(io.BytesIO(bytes(source)), "the given bytes", None)
     if not isinstance(source, str | Path):
         kind = type(source).__name__
         raise ModelError(f"a model is a path, bytes or a ModelProto, not {kind}")

@@ -16,10 +16,8 @@ _GRAPH = 7  # of ModelProto
 _INITIALIZER = 5  # of GraphProto
 _RAW_DATA = 9  # of TensorProto
 _LONGEST_TAG, _LONGEST_VALUE = 5, 10  # bytes of a varint that protobuf takes; lengths are as tags
-_MOST_PARTS, _MOST_FIELDS = (
-    1 << 20,
-    1 << 7,
-)  # fields of a model or graph, of a tensor: no file has more
+_MOST_PARTS = 1 << 20  # fields of a model or graph that are walked: Python is slow
+_MOST_FIELDS = 1 << 7  # of a tensor
 
 
 class _Odd(Exception):

@@ -77,11 +77,13 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
         read_model(path)
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_missing_file_folder_and_nothing_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         read_model(tmp_path / "absent.onnx")
     with pytest.raises(ModelError, match="folder"):
         read_model(tmp_path)
+    with pytest.raises(ModelError, match="ModelProto: is empty"):
+        read_model(onnx.ModelProto())
     with pytest.raises(ModelError, match="not int"):
         read_model(7)  # type: ignore[arg-type]
 
