@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
@@ -168,24 +167,23 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 
 def _read(
     file: io.BufferedIOBase, raw: Mapping[int, slice], name: str
-) -> tuple[dict[int, Array], Digest]:
-    """Read a file once, from start to end: the slices `raw` into arrays of their own, and its digest.
+) -> tuple[dict[int, bytes], Digest]:
+    """Read a file once, from start to end; return its slices `raw` by their keys, and its digest.
 
     Weights are not left mapped: whoever overwrote the file would change the model, or crash it.
     """
     digest = hashlib.sha256()
-    held: dict[int, Array] = {}
+    held: dict[int, bytes] = {}
 
-    def pieces() -> Iterator[bytes | Array]:
+    def pieces() -> Iterator[bytes]:
         at = 0
         for i, place in raw.items():
             yield file.read(place.start - at)
-            values = np.empty(place.stop - place.start, np.uint8)
-            if file.readinto(values.data) != len(values):
+            held[i] = file.read(place.stop - place.start)
+            if len(held[i]) < place.stop - place.start:
                 raise ModelError(f"{name}: became shorter while it was read: load it again")
-            values.flags.writeable = False
-            yield values
-            held[i], at = values, place.stop
+            yield held[i]
+            at = place.stop
         yield file.read()
 
     with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter, reading goes on

@@ -107,7 +107,7 @@ class External:
 
 
 def take_out(
-    model: onnx.ModelProto, held: Mapping[int, Array], external: External
+    model: onnx.ModelProto, held: Mapping[int, bytes], external: External
 ) -> dict[str, Array]:
     """Make a model's large initializers typed inputs, in place, and return their values by name.
 
@@ -127,7 +127,7 @@ def take_out(
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             inputs.append(info)
         elif i in held:
-            tensor.raw_data = held[i].tobytes()
+            tensor.raw_data = held[i]
     for part in (graph.initializer, graph.input):
         for i in reversed(range(len(part))):
             if part[i].name in taken:
@@ -197,7 +197,7 @@ def _is_large(tensor: TensorProto) -> bool:
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).kind in "fiub"
 
 
-def _array(tensor: TensorProto, data: memoryview | Array) -> Array:
+def _array(tensor: TensorProto, data: memoryview | bytes) -> Array:
     """Return a large tensor's values: a view of its bytes where they lie as NumPy wants them."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
     values: Array = np.frombuffer(data, kind).reshape(tuple(tensor.dims))
