@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from math import inf
 from pathlib import Path
 
 _MACHINE = Path("/proc/meminfo")
 _CONTAINER = Path("/sys/fs/cgroup")
+_CUDA_RUNTIME = "cudart64_13.dll" if os.name == "nt" else "libcudart.so.13"
 _LIMIT_AND_USE = (
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
@@ -17,6 +20,21 @@ _LIMIT_AND_USE = (
 def available() -> float:
     """Return the bytes that are free or hold what can be dropped; infinity where nobody tells (not Linux)."""
     return min(_of_machine(), *(_of_container(*names) for names in _LIMIT_AND_USE))
+
+
+def of_device() -> float:
+    """Return the bytes that are free on the CUDA device in use; infinity where nobody tells.
+
+    Asks the CUDA runtime that this process has loaded. What an arena has taken counts as used, also where it
+    is free again: ask before the first session is made.
+    """
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        runtime = ctypes.CDLL(_CUDA_RUNTIME)
+        failed = runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    except (OSError, AttributeError):
+        return inf
+    return inf if failed else float(free.value)
 
 
 def _of_machine() -> float:

@@ -25,7 +25,6 @@ from onnxplain.graph.layers import Layer
 from onnxplain.graph.load import ModelFile, Source, read_model, understanding
 from onnxplain.graph.paths import needed
 from onnxplain.graph.shuffled import shuffled
-from onnxplain.memory import available
 from onnxplain.preprocess import (
     InputSpec,
     Preprocess,
@@ -255,14 +254,13 @@ class Model:
     def at_once(self, most: int) -> int:
         """Return how many images, or seeds of one image, fit half of the memory left: from 1 to `most`.
 
-        On the CPU alone: nobody tells what a device has left.
+        On a device at most `SEEDS`: more gain nothing.
         """
-        if most <= 1 or not self.executor.on_cpu:
-            return most
+        most = most if self.executor.on_cpu else min(most, SEEDS)
         wanted = most * self.graph.bytes_per_image
-        if wanted <= SMALL:
-            return most
-        return max(1, int(most * min(1.0, available() / 2 / wanted)))
+        if most <= 1 or wanted <= SMALL:
+            return max(1, most)
+        return max(1, int(most * min(1.0, self.executor.available / 2 / wanted)))
 
     @property
     def seeds_at_once(self) -> int:
@@ -272,7 +270,7 @@ class Model:
         matrix twice as slowly as pair by pair.
         """
         if not self.executor.on_cpu:
-            return SEEDS
+            return self.at_once(SEEDS)
         return 1 if self.graph.attends else self.at_once(SEEDS_ON_CPU)
 
     def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from onnxplain.backward import VJP
-from onnxplain.backward.split import REFERENCE, Pair
+from onnxplain.backward.split import REFERENCE, Formula, Pair
 from onnxplain.backward.variants.blocked import BLOCKED
 from onnxplain.errors import InputError
 from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
+from onnxplain.graph.compute import NUMPY
 
 MANY_NODES = 1500
 """Above it two graphs, of forward and backward, are made sooner than one: the time grows with the square."""
@@ -35,6 +36,7 @@ class Program:
         self.outputs, self.wrt = pair.outputs, pair.wrt
         self.rules, self.notes = pair.rules, tuple(pair.notes)
         self._executor = executor
+        self._reduced: dict[tuple[Formula, int | None], Session] = {}
         self._baseline: dict[str, Array] | None = None
         self._references: dict[int, dict[str, Value]] = {}
 
@@ -59,6 +61,18 @@ class Program:
     @cached_property
     def _backward_session(self) -> Session:
         return self._executor.session(self.pair.backward())
+
+    def reduced_session(self, formula: Formula, channel_axis: int | None) -> Session:
+        """Return the session of the backward part followed by a formula; see `Pair.reduced`."""
+        key = (formula, channel_axis)
+        if key not in self._reduced:
+            self._reduced[key] = self._executor.session(self.pair.reduced(*key))
+        return self._reduced[key]
+
+    @property
+    def on_device(self) -> bool:
+        """Whether residuals and signals stay in a device's memory."""
+        return not self._executor.on_cpu
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -188,6 +202,36 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Planted:
+    """Seeds that are zero but for one channel each.
+
+    planes: float32, shaped like the seeds with one channel. channels: [n] int64. axis: that of the channels.
+    """
+
+    planes: Array
+    channels: Array
+    axis: int
+
+    def __len__(self) -> int:
+        """Return the number of seeds."""
+        return len(self.channels)
+
+    def __getitem__(self, rows: slice) -> Planted:
+        """Return some of the seeds."""
+        return Planted(self.planes[rows], self.channels[rows], self.axis)
+
+    def dense(self, channels: int) -> Array:
+        """Return the seeds with all their zeros, for a layer of so many channels."""
+        shape = list(self.planes.shape)
+        shape[self.axis] = channels
+        found = np.zeros(shape, np.float32)
+        np.moveaxis(found, self.axis, 1)[range(len(self)), self.channels] = np.moveaxis(
+            self.planes, self.axis, 1
+        )[:, 0]
+        return found
+
+
+@dataclass(frozen=True)
 class Linearized:
     """The result of one forward: outputs, the values at `wrt`, and the backward pass at this input."""
 
@@ -233,8 +277,38 @@ class Linearized:
             f"seed({k})": v.astype(session.dtype(f"seed({k})"), copy=False)
             for k, v in seeds.items()
         }
+        if session.on_device and count != images:
+            named = {k: _rounded_up(v) for k, v in named.items()}
         found = session.run({**self.values, **named})
-        return {name: found[f"gradient({name})"] for name in self.program.pair.gradients}
+        return {name: found[f"gradient({name})"][:count] for name in self.program.pair.gradients}
+
+    def reduced(
+        self, seeds: Value | Planted, formula: Formula, keep: Sequence[str] = ()
+    ) -> dict[str, Value]:
+        """Return what `formula` makes of the signals at the single `wrt`, of seeds at the single output.
+
+        The image is one. On a device all is computed there; what is in `keep` stays there and may be seeds
+        of another program. Rows of results may then be more than seeds: the last ones are repeated, so that
+        one plan serves many counts.
+        """
+        program = self.program
+        (output,), (wrt,) = program.outputs, program.wrt
+        if not program.on_device or program.pair.pinned or not program.pair.broadcasts:
+            if isinstance(seeds, Planted):
+                seeds = seeds.dense(self[output].shape[seeds.axis])
+            signal = self.backward({output: seeds})[wrt]
+            return dict(formula(NUMPY, signal, self[wrt].astype(np.float32, copy=False)))
+        axis = None
+        named = {f"seed({output})": seeds}
+        if isinstance(seeds, Planted):
+            axis = seeds.axis
+            named = {f"planes({output})": seeds.planes, f"channels({output})": seeds.channels}
+        session = program.reduced_session(formula, axis)
+        for name, value in named.items():
+            if isinstance(value, np.ndarray):
+                dtype = value.dtype if value.dtype.kind == "i" else session.dtype(name)
+                named[name] = _rounded_up(value.astype(dtype, copy=False))
+        return session.run({**self.values, **named}, keep=keep)
 
     def _one_by_one(self, seeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run seed by seed, where the file allows a single image at a time."""
@@ -242,6 +316,12 @@ class Linearized:
             self.backward({k: v[i : i + 1] for k, v in seeds.items()}) for i in range(_rows(seeds))
         ]
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _rounded_up(seeds: Array) -> Array:
+    """Return seeds with the last one repeated until their number is a power of two."""
+    missing = (1 << (len(seeds) - 1).bit_length()) - len(seeds)
+    return np.concatenate([seeds, seeds[-1:].repeat(missing, 0)]) if missing else seeds
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:

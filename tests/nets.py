@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,8 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     run = Session.run
 
     def recording(self: Session, feeds: Any, *args: Any, **kwargs: Any) -> Any:
-        shapes = [np.shape(v) for k, v in feeds.items() if k in self.inputs]
+        values = [v for k, v in feeds.items() if k in self.inputs]
+        shapes = [v.shape() if isinstance(v, ort.OrtValue) else np.shape(v) for v in values]
         rows.append(max(s[0] for s in shapes))
         return run(self, feeds, *args, **kwargs)
 

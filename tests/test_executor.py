@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 import torch
 
 import onnxplain as ox
+from onnxplain import memory
 from onnxplain.errors import ConfigError, ModelError
-from onnxplain.executor import Executor, Session, runtime_version
+from onnxplain.executor import SHAPES, Executor, Session, runtime_version
 from onnxplain.methods.registry import METHODS, explain
 from tests import nets
 
@@ -164,7 +167,18 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[PretendCuda]]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Executor, "session", session)
+        patch.setattr(Executor, "on_cpu", False)
         yield made
+
+
+@contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """Stop pretending."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "on_device", False)
+        patch.setattr(Executor, "on_cpu", True)
+        patch.setattr(PretendCuda, "run", lambda self, *a: self._session.run(*a))
+        yield
 
 
 def test_residuals_stay_on_the_device(pretended: list[PretendCuda]) -> None:
@@ -190,8 +204,130 @@ def test_every_method_runs_through_bindings(method: str, pretended: list[Pretend
     x = nets.images(2)
     found = explain(nets.load(nets.conv_net()), x, method)
     assert found.meta["providers"] == (CUDA, CPU) and pretended
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "on_device", False)
-        patch.setattr(PretendCuda, "run", lambda self, *a: self._session.run(*a))
+    with on_the_cpu():
         expected = explain(nets.load(nets.conv_net()), x, method)
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+@pytest.mark.parametrize("seed", ["path", "root", "sum"])
+@pytest.mark.parametrize("weight", ["signed", "positive", "mean"])
+def test_a_decomposition_leaves_little_on_the_device(
+    seed: Any, weight: Any, pretended: list[PretendCuda]
+) -> None:
+    """Gradients stay there, seeds go in as planes; the hierarchy is that of the CPU."""
+    asked = {"layers": ["features", "a"], "seed": seed, "weight": weight, "min_share": 0.0}
+    x = 3 * nets.images(1)
+    found = ox.decompose(nets.load(two_levels()), x, **asked)
+    bound = [b for s in pretended for b in s.bindings if "signal" in b.outputs]
+    assert bound and all(b.outputs["signal"] == "cuda" for b in bound)
+    assert not any(
+        name.startswith("gradient(") for s in pretended for b in s.bindings for name in b.outputs
+    )
+    below = [b for b in bound if "planes(features)" in b.inputs]
+    assert len(below) == 1 and "seed(features)" not in below[0].inputs
+    with on_the_cpu():
+        expected = ox.decompose(nets.load(two_levels()), x, **asked)
+    assert list(found.graph) == list(expected.graph) and len(found.level(2)) > 1
+    for name in expected.graph:
+        a, b = found[name], expected[name]
+        for field in ("contribution", "decision", "residual", "coverage", "map", "pixels"):
+            if getattr(b, field) is None:
+                assert getattr(a, field) is None, field
+            else:
+                np.testing.assert_allclose(
+                    getattr(a, field), getattr(b, field), rtol=1e-5, atol=1e-6, err_msg=field
+                )
+
+
+def two_levels() -> Any:
+    body = """
+        a = Conv(x, w1) r = Relu(a) features = Conv(r, w2) f = Relu(features)
+        g = GlobalAveragePool(f) v = Flatten(g) z = MatMul(v, w3)
+    """
+    sizes = {"w1": (6, 3, 3, 3), "w2": (5, 6, 3, 3), "w3": (5, 5)}
+    return nets.build("(float[N, 3, 8, 8] x) => (float[N, 5] z)", body, **sizes)
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_planes_of_signals_on_a_device(axis: int, pretended: list[PretendCuda]) -> None:
+    executor = Executor("cpu")
+    signals = nets.images(4, (5, 6, 7))
+    rows, channels = np.array([3, 0, 3]), np.array([1, 4, 0])
+    expected = np.stack([signals[r].take(k, axis - 1) for r, k in zip(rows, channels, strict=True)])
+    there = ort.OrtValue.ortvalue_from_numpy(signals)
+    for _ in range(2):
+        np.testing.assert_array_equal(executor.planes(there, rows, channels, axis), expected)
+    np.testing.assert_array_equal(executor.planes(signals, rows, channels, axis), expected)
+    assert len(pretended) == 1
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_seeds_are_rounded_up_to_a_power_of_two(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, x = nets.load(nets.conv_net()).program(("z",), ("x",)), nets.images(1)
+    linearized, seeds = program.forward({"x": x}), nets.images(count, (4,))
+    with nets.counted_runs(monkeypatch) as rows:
+        found = linearized.backward({"z": seeds})["x"]
+    assert rows == [{1: 1, 2: 2, 5: 8, 8: 8}[count]]
+    expected = np.concatenate([linearized.backward({"z": s[None]})["x"] for s in seeds])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_session_on_a_device_is_made_once_for_each_shape() -> None:
+    """Where batches of two sizes alternate, CUDA would plan its convolutions anew in every run."""
+    file = nets.conv_net().SerializeToString()
+    made: list[PretendCuda] = []
+
+    def make() -> PretendCuda:
+        made.append(PretendCuda(ort.InferenceSession(file, providers=[CPU])))
+        return made[-1]
+
+    session = Session(make(), again=make)
+    expected = Executor("cpu").session(file)
+    for count in (1, 3, 1, 3, 2, 1):
+        x = nets.images(count)
+        np.testing.assert_allclose(
+            session.run({"x": x})["y"], expected.run({"x": x})["y"], rtol=1e-6
+        )
+    assert [len(s.bindings) for s in made] == [3, 2, 1]
+    for count in range(4, 4 + SHAPES):
+        session.run({"x": nets.images(count)})
+    assert len(made) == 3 + SHAPES
+    session.run({"x": nets.images(1)})
+    assert len(made) == 4 + SHAPES, "the one not used for longest was let go"
+
+
+@pytest.mark.usefixtures("pretended")
+def test_gradients_of_many_versions_run_together_on_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, x = nets.load(nets.conv_net()), nets.images(2)
+    with nets.counted_runs(monkeypatch) as rows:
+        found = ox.smooth_grad(model, x, samples=19).values
+    assert max(rows) == 16 and len(rows) == 1 + 2 * 3, "8 + 8 + 3 versions, forward and backward"
+    with on_the_cpu():
+        expected = ox.smooth_grad(nets.load(nets.conv_net()), x, samples=19).values
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_memory_of_a_device_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CUDA_RUNTIME", "libnone.so")
+    assert memory.of_device() == inf
+
+
+def test_memory_of_a_device_as_its_runtime_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Runtime:
+        def __init__(self, name: str) -> None:
+            assert "cudart" in name
+
+        def cudaMemGetInfo(self, free: Any, total: Any) -> int:
+            free._obj.value, total._obj.value = 3 << 30, 8 << 30
+            return failed
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", Runtime)
+    failed = 0
+    assert memory.of_device() == 3 << 30
+    failed = 100
+    assert memory.of_device() == inf

@@ -91,7 +91,7 @@ def test_little_memory_makes_small_batches_of_the_same_numbers(
     tree = ox.decompose(model, x[:1])
     room = 2 * images * model.graph.bytes_per_image
     monkeypatch.setattr("onnxplain.model.SMALL", 0)
-    monkeypatch.setattr("onnxplain.model.available", lambda: room + 1)
+    monkeypatch.setattr("onnxplain.memory.available", lambda: room + 1)
     assert model.at_once(16) == images
     assert [len(rows["x"]) for rows in model.batches({"x": x})] == [images] * (7 // images) + (
         [7 % images] if 7 % images else []
@@ -104,5 +104,5 @@ def test_little_memory_makes_small_batches_of_the_same_numbers(
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     again = ox.decompose(model, x[:1])
     assert sorted(again.graph.nodes) == sorted(tree.graph.nodes)
-    monkeypatch.setattr("onnxplain.model.available", lambda: 0.0)
+    monkeypatch.setattr("onnxplain.memory.available", lambda: 0.0)
     assert model.at_once(16) == 1, "one image is always tried"

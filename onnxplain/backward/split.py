@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -18,6 +19,9 @@ from onnxplain.graph.export import Part, export
 from onnxplain.graph.fold import RANDOM
 from onnxplain.graph.paths import check_cut, find_path, needed, read_beside, reads
 from onnxplain.graph.shapes import at_count
+
+Formula = Callable[[Any, Any, Any], Mapping[str, Any]]
+"""(op, signal, the value it belongs to) -> results by name, computed by NUMPY or written by an Emitter."""
 
 REFERENCE = "@reference"
 """Suffix of an input that carries a tensor's value at the reference input."""
@@ -125,6 +129,24 @@ class Pair:
         """Residuals and seeds -> gradients."""
         nodes = [*self._fixed, *self._per_seed_nodes]
         return self._export(nodes, [*self._residuals, *self._seeds], self._gradients)
+
+    def reduced(self, formula: Formula, channel_axis: int | None = None) -> Part:
+        """Residuals and seeds -> what `formula` makes of the signal at the single `wrt`.
+
+        `channel_axis`: of the single output; then each seed is zero but for one channel, and instead of it
+        the graph takes `planes(output)`, like the seed with that axis of size 1, and `channels(output)` [B].
+        """
+        (wrt,), op, signal = self.gradients, Emitter("reduced"), self._gradients[0]
+        results = formula(op, signal, op.float(self._tensors[wrt]))
+        named = {name: op.Identity(result) for name, result in results.items()}
+        for name, result in named.items():
+            result.name = name
+        seeds, before = self._seeds, Emitter("planted")
+        if channel_axis is not None:
+            seeds = _plant(before, self._seeds[0], self.outputs[0], channel_axis)
+        nodes = [*before.nodes, *self._fixed, *self._per_seed_nodes, *op.nodes]
+        starts = _unique([*self._residuals, self._tensors[wrt], *seeds])
+        return self._export(nodes, starts, list(named.values()))
 
     def fused(self) -> Part:
         """Model inputs and seeds -> outputs, wrt and gradients, in one graph."""
@@ -261,6 +283,19 @@ class _References(Mapping[str, gs.Tensor]):
 
     def __len__(self) -> int:
         return len(self.used)
+
+
+def _plant(op: Emitter, seed: gs.Tensor, output: str, axis: int) -> list[gs.Tensor]:
+    """Write a seed from planes and the channels they stand in; return the inputs for both."""
+    one = [1 if i == axis else s for i, s in enumerate(seed.shape)]
+    planes = gs.Variable(f"planes({output})", dtype=seed.dtype, shape=one)
+    channels = gs.Variable(f"channels({output})", dtype=np.dtype(np.int64), shape=["B"])
+    count = seed.shape[axis]
+    hot = op.OneHot(channels, count, op.constant([0, 1], seed.dtype), dtype=seed.dtype)
+    spread = [-1 if i == 0 else count if i == axis else 1 for i in range(len(one))]
+    planted = op.Mul(planes, op.Reshape(hot, spread))
+    planted.name, planted.shape = seed.name, seed.shape
+    return [planes, channels]
 
 
 def _named(

@@ -38,13 +38,15 @@ class Part:
     `beside`: values of initializers that `model` declares external; a session copies them into its own
     layout. `fed`: values of inputs, the same memory in every session and run; slower, and so only where
     there are many. Together they may exceed the 2 GB of a protobuf message. `pack`: whether the session may
-    keep weights of products a second time, in an order that is read faster.
+    keep weights of products a second time, in an order that is read faster. `plans`: whether it holds
+    convolutions, which CUDA plans for each shape.
     """
 
     model: bytes | str
     beside: Mapping[str, Array] = field(default_factory=dict)
     fed: Mapping[str, Array] = field(default_factory=dict)
     pack: bool = True
+    plans: bool = False
 
 
 def export(
@@ -89,8 +91,9 @@ def export(
         producer_name="onnxplain",
     )
     head = sum(_nbytes(t) for t in large if any(node.op == "Gemm" for node in t.outputs))
+    plans = any(node.op in ("Conv", "ConvTranspose") for node in nodes)
     pack = head < _LARGE_HEAD or 2 * head < sum(map(_nbytes, large))
-    return Part(model.SerializeToString(), _values(beside), _values(fed), pack)
+    return Part(model.SerializeToString(), _values(beside), _values(fed), pack, plans)
 
 
 def _without(tensors: Sequence[gs.Tensor], *others: Sequence[gs.Tensor]) -> list[gs.Tensor]:

@@ -37,12 +37,10 @@ def smooth_grad(
     sigma = noise * (clean.max(axes, keepdims=True) - clean.min(axes, keepdims=True))
     rng = np.random.default_rng(seed)
     seeds = job.seeds()
-    total = np.zeros(clean.shape, np.float64)
-    for _ in range(samples):
-        jitter = rng.standard_normal(clean.shape[1:]).astype(clean.dtype)
-        total += job.gradients(clean + sigma * jitter, seeds.seed)
+    jitters = (rng.standard_normal(clean.shape[1:]).astype(clean.dtype) for _ in range(samples))
+    mean = job.mean_gradient((clean + sigma * jitter for jitter in jitters), seeds.seed)
     return attribution(
-        job, (total / samples).astype(np.float32), seeds, "smooth_grad", samples=int(samples),
+        job, mean.astype(np.float32), seeds, "smooth_grad", samples=int(samples),
         noise=float(noise), seed=int(seed), paper="Smilkov et al., 2017, arXiv 1706.03825",
     )  # fmt: skip
 
@@ -63,11 +61,9 @@ def integrated_gradients(
     end = job.feeds[job.source]
     begin = _baseline(baseline, end)
     seeds = job.seeds()
-    total = np.zeros(end.shape, np.float64)
-    for k in range(steps):
-        share = np.asarray((k + 0.5) / steps, end.dtype)
-        total += job.gradients(begin + (end - begin) * share, seeds.seed)
-    values = ((end - begin) * total / steps).astype(np.float32)
+    shares = (np.asarray((k + 0.5) / steps, end.dtype) for k in range(steps))
+    mean = job.mean_gradient((begin + (end - begin) * share for share in shares), seeds.seed)
+    values = ((end - begin) * mean).astype(np.float32)
     explained = values.reshape(len(values), -1).sum(1, dtype=np.float64)
     residual = seeds.scores - job.scores(begin, seeds.seed) - explained
     return attribution(

@@ -15,6 +15,7 @@ from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.variants.rescale import RESCALE
 from onnxplain.errors import ConfigError, LayerError
 from onnxplain.executor import Array
+from onnxplain.graph.compute import NUMPY
 from onnxplain.graph.layers import Layer
 from onnxplain.methods import perturb, weighing
 from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
@@ -46,7 +47,7 @@ class Row:
         if self.runs is not None:
             return self.runs(found)
         assert self.formula is not None
-        weights: Array = self.formula(weighing.NUMPY, found.A, found.G)
+        weights: Array = self.formula(NUMPY, found.A, found.G)
         return weights
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from onnxplain.errors import LayerError
-from onnxplain.executor import Array
+from onnxplain.executor import Array, Executor, Value
 from onnxplain.graph.layers import Layer
-from onnxplain.methods.common import Job, concat, cut_layer
+from onnxplain.methods.common import Job, cut_layer
 from onnxplain.methods.maps import channels_first, from_channels_first
-from onnxplain.program import Linearized
+from onnxplain.program import Linearized, Planted
+
+Weigh = Callable[[Any, Any, Sequence[int]], Any]
+"""(op, gradient, axes of the positions) -> what weighs the activations, by NUMPY or an Emitter."""
 
 
 class Chain:
@@ -68,38 +73,115 @@ class Chain:
         maps: Array = as_maps(value, layer)[0]
         return maps
 
-    def pull(self, level: int, seeds: Array) -> Array:
-        """Return the gradients at the next level down: float32 [B, K, h, w], of seeds at `level`.
+    def planted(self, level: int, planes: Sequence[Array], channels: Sequence[int]) -> Planted:
+        """Return seeds at a level: each is zero but for one channel's plane [h, w]."""
+        layer = self.layers[level - 1]
+        rows = _as_layer(np.stack(planes)[:, None], layer)
+        return Planted(rows, np.array(channels, np.int64), _channel_axis(layer))
 
-        seeds: [B, K, h, w]; at level 0 [B, ...] like the explained tensor.
+    def pull(self, level: int, seeds: Array | Planted | Pulled, weight: Weigh) -> Pulled:
+        """Return the gradients at the next level down, of seeds at `level`.
+
+        seeds: [B, ...] as the explained tensor at level 0, below what `planted` or another pull gave. weight:
+        what `Pulled.contributions` sum, of the gradient and the activation.
         """
-        upper, lower = self._names[level], self.layers[level]
-        if level > 0:
-            seeds = _as_layer(seeds, self.layers[level - 1])
-        size = self.job.model.at_once(len(seeds))
-        found = concat(list(self._gradients(level, upper, lower.name, seeds, size)))
-        return as_maps(found.astype(np.float32, copy=False), lower)
+        formula = Contributions(weight, self.layers[level])
+        parts, sums = [], []
+        for rows, count in _parts(seeds, self.job.model.at_once(len(seeds))):
+            found = self._segments[level].reduced(rows, formula, keep=("signal",))
+            parts.append((found["signal"], count))
+            sums.append(found["contributions"][:count].astype(np.float64))
+        return Pulled(parts, np.concatenate(sums), self.layers[level], self.job.model.executor)
 
-    def pixels(self, seeds: Array) -> Array:
+    def pixels(self, seeds: Planted | Pulled) -> Array:
         """Return gradient x input, summed over colours, float32 [B, H, W], of seeds at the lowest level."""
-        job, layer = self.job, self.layers[-1]
-        x = job.feeds[job.source].astype(np.float32)
-        channel = None if job.axes is None else job.axes.index("C")
-        rows = _as_layer(seeds, layer)
-        parts = []
+        colours = None if self.job.axes is None else self.job.axes.index("C")
         # The first layers' signals are the largest of a network.
-        size = job.model.seeds_at_once
-        for gradient in self._gradients(-1, layer.name, job.source, rows, size):
-            product = gradient * x
-            parts.append(product if channel is None else product.sum(channel))
+        size = self.job.model.seeds_at_once
+        parts = [
+            self._segments[-1].reduced(rows, Pixels(colours))["pixels"][:count]
+            for rows, count in _parts(seeds, size)
+        ]
         return np.concatenate(parts).astype(np.float32)
 
-    def _gradients(
-        self, segment: int, upper: str, lower: str, seeds: Array, size: int
-    ) -> Iterator[Array]:
-        """Yield the gradients at `lower` of seeds at `upper`, `size` at once."""
-        for i in range(0, len(seeds), size):
-            yield self._segments[segment].backward({upper: seeds[i : i + size]})[lower]
+
+@dataclass(frozen=True)
+class Pulled:
+    """Gradients at a level, where they were computed: parts of so many rows, in the layer's order of axes.
+
+    `contributions`: float64 [B, K], what each channel contributes to each seed's decision.
+    """
+
+    parts: list[tuple[Value, int]]
+    contributions: Array
+    layer: Layer
+    executor: Executor
+
+    def __len__(self) -> int:
+        """Return the number of seeds."""
+        return len(self.contributions)
+
+    def planes(self, rows: Sequence[int], channels: Sequence[int]) -> Array:
+        """Return the gradient of each row at a channel, float32 [n, h, w]."""
+        at, wanted, first = np.array(rows, np.int64), np.array(channels, np.int64), 0
+        found: dict[int, Array] = {}
+        for value, count in self.parts:
+            inside = np.flatnonzero((first <= at) & (at < first + count))
+            if len(inside):
+                pairs = at[inside] - first, wanted[inside]
+                some = self.executor.planes(value, *pairs, _channel_axis(self.layer))
+                found.update(zip(inside.tolist(), some, strict=True))
+            first += count
+        shape = (len(at), *(found[0].shape or (1, 1))) if found else (0, 1, 1)
+        return np.array([found[i] for i in range(len(at))], np.float32).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """The gradients at a layer, and what each channel contributes: the sum of weight x activation."""
+
+    weight: Weigh
+    layer: Layer
+
+    def __call__(self, op: Any, signal: Any, value: Any) -> dict[str, Any]:
+        """Return {"signal": [B, ...], "contributions": [B, K]}."""
+        axes = self.layer.axes or ""
+        positions = [axes.index(role) for role in "HW" if role in axes]
+        terms = op.Mul(self.weight(op, signal, positions), value)
+        total = op.ReduceSum(terms, positions, keepdims=0) if positions else terms
+        return {"signal": signal, "contributions": total}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Gradient x input, summed over colours."""
+
+    colours: int | None
+
+    def __call__(self, op: Any, signal: Any, value: Any) -> dict[str, Any]:
+        """Return {"pixels": [B, H, W]}."""
+        product = op.Mul(signal, value)
+        if self.colours is None:
+            return {"pixels": product}
+        return {"pixels": op.ReduceSum(product, [self.colours], keepdims=0)}
+
+
+def _parts(seeds: Array | Planted | Pulled, size: int) -> Iterator[tuple[Value | Planted, int]]:
+    """Yield seeds, at most `size` at once, and how many; what is on a device stays as it lies there."""
+    if isinstance(seeds, Pulled):
+        for value, count in seeds.parts:
+            if isinstance(value, np.ndarray):
+                yield from _parts(value, size)
+            else:
+                yield value, count
+        return
+    for i in range(0, len(seeds), size):
+        rows = seeds[i : i + size]
+        yield rows, len(rows)
+
+
+def _channel_axis(layer: Layer) -> int:
+    return layer.axes.index("C") if layer.axes is not None else 1
 
 
 def as_maps(a: Array, layer: Layer) -> Array:

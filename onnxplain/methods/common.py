@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnxplain.errors import LayerError, TargetError
 from onnxplain.executor import Array
 from onnxplain.feeds import Feeds
 from onnxplain.graph.layers import Layer
-from onnxplain.model import Model
+from onnxplain.model import BATCH, Model
 from onnxplain.program import Linearized, Program
 from onnxplain.target import Classes, Seeds, Target, as_target, scores
 
@@ -50,14 +51,15 @@ class Job:
         return self.model.program((self.output,), (wrt,), rules)
 
     def linearize(
-        self, wrt: str, rules: RuleTable = VJP, ahead: bool = False
+        self, wrt: str, rules: RuleTable = VJP, ahead: bool = False, most: int = BATCH
     ) -> Iterator[tuple[Linearized, Seeds]]:
         """Run forward batch by batch; yield each linearisation with the seeds of its images.
 
-        `ahead`: the backward pass of just these seeds will be wanted, so it may run along.
+        `ahead`: the backward pass of just these seeds will be wanted, so it may run along. `most`: images
+        in a batch.
         """
         program = self.program(wrt, rules)
-        for rows, target in self._batches():
+        for rows, target in self._batches(most):
             linearized = self._ahead(program, rows, target) if ahead else program.forward(rows)
             yield linearized, target.seeds(linearized[self.output])
 
@@ -70,10 +72,10 @@ class Job:
         seed = target.ahead((len(rows[self.source]), *sizes[self.output]))
         return program.forward(rows) if seed is None else program.explain(rows, {self.output: seed})
 
-    def _batches(self) -> Iterator[tuple[Feeds, Target | Classes]]:
+    def _batches(self, most: int) -> Iterator[tuple[Feeds, Target | Classes]]:
         """Yield the feeds of each batch and what is explained of its images."""
         done = 0
-        for rows in self.model.batches(self.feeds):
+        for rows in self.model.batches(self.feeds, most):
             count = len(rows[self.source])
             target = self.target
             if isinstance(target, Classes):
@@ -85,14 +87,27 @@ class Job:
         """Return the seeds of all images, from a forward run alone."""
         return self.target.seeds(self._values(self.feeds))
 
-    def gradients(self, x: Array, seed: Array) -> Array:
-        """Return the gradient at another input [N, ...], for seeds [N, ...] that stay."""
+    def mean_gradient(self, versions: Iterable[Array], seed: Array) -> Array:
+        """Return the mean gradient over versions of the input [N, ...], for seeds [N, ...]; float64."""
+        count, images, total = 0, list(range(len(seed))), np.zeros(())
+        # One image leaves a device idle most of the time; a CPU it keeps busy.
+        together = 1 if self.model.executor.on_cpu else max(1, BATCH // len(images))
+        left = iter(versions)
+        while group := list(islice(left, together)):
+            feeds = self.model.rows(self.feeds, images * len(group))
+            feeds = {**feeds, self.source: np.concatenate(group)}
+            found = self._gradients(feeds, np.concatenate([seed] * len(group)))
+            found = found.reshape(len(group), len(images), *found.shape[1:])
+            total = total + found.sum(0, dtype=np.float64)
+            count += len(group)
+        return total / count
+
+    def _gradients(self, feeds: Feeds, seed: Array) -> Array:
         program, done, parts = self.program(self.source), 0, []
-        for rows in self.model.batches({**self.feeds, self.source: x}):
-            part = seed[done : done + len(rows[self.source])]
-            seeds = {self.output: part}
-            parts.append(program.explain(rows, seeds).backward(seeds)[self.source])
-            done += len(part)
+        for rows in self.model.batches(feeds):
+            part = {self.output: seed[done : done + len(rows[self.source])]}
+            parts.append(program.explain(rows, part).backward(part)[self.source])
+            done += len(rows[self.source])
         return concat(parts)
 
     def scores(self, x: Array, seed: Array) -> Array:

@@ -11,7 +11,6 @@ of channel k, C_k = sum M_k its contribution, B = D - sum_k C_k the residual: bi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -19,21 +18,23 @@ import numpy as np
 
 from onnxplain.errors import ConfigError
 from onnxplain.executor import Array
+from onnxplain.graph.compute import NUMPY
 from onnxplain.hierarchy import HEdge, Hierarchy, HNode
 from onnxplain.hierarchy.hierarchy import ROOT
-from onnxplain.methods.chain import Chain
+from onnxplain.methods.chain import Chain, Pulled, Weigh
 from onnxplain.methods.common import Job, label, whole
 from onnxplain.preprocess import picture
+from onnxplain.program import Planted
 
 Seed = Literal["path", "root", "max", "sum"]
 Weight = Literal["signed", "positive", "mean"]
 
-WEIGHTS: dict[Weight, Callable[[Array], Array]] = {
-    "signed": lambda g: g,
-    "positive": lambda g: np.maximum(g, 0),
-    "mean": lambda g: g.mean((2, 3), keepdims=True),
+WEIGHTS: dict[Weight, Weigh] = {
+    "signed": lambda op, g, positions: g,
+    "positive": lambda op, g, positions: op.Relu(g),
+    "mean": lambda op, g, positions: op.ReduceMean(g, positions, keepdims=1) if positions else g,
 }
-"""What weighs the activations, from the gradient G [B, K, h, w]."""
+"""What weighs the activations, from the gradient G."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +92,21 @@ class Growing:
         )  # fmt: skip
         self.nodes = {ROOT: root}
         self.edges: list[HEdge] = []
-        self._planes: dict[
-            str, Array
-        ] = {}  # a supporting node's seed: its channel's plane, all else is 0
-        self._from_root: Array = (
-            seeds.seed
-        )  # [1, ...]: the root's gradient at the level just reached
+        # A supporting node's seed is its channel's plane [h, w]; all else is 0.
+        self._planes: dict[str, Array] = {}
+        self._from_root: Array | Pulled = seeds.seed  # its gradient at the level just reached
 
     def descend(self, level: int) -> None:
         """Decompose the nodes of the level above into channels of this one, by one batched backward."""
         parents = [n for n in self.nodes.values() if n.level == level - 1 and self._expands(n)]
         if not parents:
             return
-        seeds = [self._seeds(level - 1, [n.id for n in parents])]
+        weight = WEIGHTS[self.rules.weight]
+        seeds = self.chain.seeds.seed if level == 1 else self._seeds(level - 1, parents)
+        pulled = explaining = self.chain.pull(level - 1, seeds, weight)
         if self.rules.seed == "root":
-            seeds.append(self._from_root)
-        gradients = self.chain.pull(level - 1, np.concatenate(seeds))
-        self._from_root = gradients[len(parents) :]
-        maps = WEIGHTS[self.rules.weight](gradients) * self.chain.activation(level)
-        contributions = maps[: len(parents)].sum((2, 3), dtype=np.float64)
+            self._from_root = explaining = self.chain.pull(level - 1, self._from_root, weight)
+        contributions = pulled.contributions
         links = [
             link
             for row, parent in enumerate(parents)
@@ -120,23 +117,21 @@ class Growing:
             kept = [x.share for x in links if x.row == row and x.contribution > 0]
             residual = parent.decision - float(contributions[row].sum())
             self.nodes[parent.id] = replace(parent, residual=residual, coverage=float(sum(kept)))
-        self._add(level, links, gradients, maps)
+        self._add(level, links, explaining)
 
     def attribute_leaves(self) -> None:
-        """Pull every leaf's decision down to the input: one batched backward per level."""
-        leaves = self.hierarchy().leaves
-        going: list[str] = []
-        rows = np.zeros(0)
-        for level in range(1, len(self.chain.layers) + 1):
-            new = [n.id for n in leaves if n.level == level]
-            parts = [a for a in (rows, self._seeds(level, new) if new else rows[:0]) if len(a)]
-            going += new
-            if not going:
+        """Pull every leaf's decision down to the input, those of one level together."""
+        found = self.hierarchy().leaves
+        bottom = len(self.chain.layers)
+        for level in range(1, bottom + 1):
+            leaves = [n for n in found if n.level == level]
+            if not leaves:
                 continue
-            rows = np.concatenate(parts)
-            rows = self.chain.pull(level, rows) if level < len(self.chain.layers) else rows
-        for name, pixels in zip(going, self.chain.pixels(rows) if going else (), strict=True):
-            self.nodes[name] = replace(self.nodes[name], pixels=pixels)
+            seeds: Planted | Pulled = self._seeds(level, leaves)
+            for below in range(level, bottom):
+                seeds = self.chain.pull(below, seeds, WEIGHTS[self.rules.weight])
+            for leaf, pixels in zip(leaves, self.chain.pixels(seeds), strict=True):
+                self.nodes[leaf.id] = replace(self.nodes[leaf.id], pixels=pixels)
 
     def hierarchy(self) -> Hierarchy:
         """Return the hierarchy as it has grown."""
@@ -160,15 +155,10 @@ class Growing:
         supports = node.level == 0 or node.id in self._planes
         return supports and node.root_share >= self.rules.min_root_share
 
-    def _seeds(self, level: int, nodes: list[str]) -> Array:
-        """Return the seeds of nodes of one level, [B, K, h, w]."""
-        if level == 0:
-            return self.chain.seeds.seed
-        planes = [self._planes[name] for name in nodes]
-        shape = self.chain.activation(level).shape
-        seeds = np.zeros((len(nodes), *shape), np.float32)
-        seeds[range(len(nodes)), [self.nodes[n].channel for n in nodes]] = planes
-        return seeds
+    def _seeds(self, level: int, nodes: list[HNode]) -> Planted:
+        """Return the seeds of nodes of one level."""
+        planes = [self._planes[n.id] for n in nodes]
+        return self.chain.planted(level, planes, [n.channel for n in nodes])
 
     def _links(self, parent: HNode, row: int, level: int, c: Array) -> list[_Link]:
         """Return the children of a node, strongest first, then its inhibitors."""
@@ -196,15 +186,23 @@ class Growing:
         kept = set(sorted(totals, key=lambda name: -totals[name])[:room])
         return [x for x in links if x.contribution < 0 or x.child in kept]
 
-    def _add(self, level: int, links: list[_Link], gradients: Array, maps: Array) -> None:
-        """Add the nodes of a level, strongest first, and their edges."""
+    def _add(self, level: int, links: list[_Link], pulled: Pulled) -> None:
+        """Add the nodes of a level, strongest first, and their edges.
+
+        pulled: the gradients of what the nodes explain: of their parents, or of the root.
+        """
         by_child: dict[str, list[_Link]] = {}
         for link in links:
             by_child.setdefault(link.child, []).append(link)
+        groups = list(by_child.values())
+        rows = [0 if self.rules.seed == "root" else group[0].row for group in groups]
+        channels = [group[0].channel for group in groups]
+        gradients = pulled.planes(rows, channels)
+        weights = WEIGHTS[self.rules.weight](NUMPY, gradients, (1, 2))
+        maps = weights * self.chain.activation(level)[channels]
         found = []
-        for group in by_child.values():
-            row = len(gradients) - 1 if self.rules.seed == "root" else group[0].row
-            node, plane = self._node(level, group, gradients[row], maps[row])
+        for group, gradient, shown in zip(groups, gradients, maps, strict=True):
+            node, plane = self._node(level, group, gradient, shown)
             found.append(node)
             if any(x.contribution > 0 for x in group):
                 self._planes[node.id] = plane
@@ -222,17 +220,15 @@ class Growing:
         ]
 
     def _node(
-        self, level: int, links: list[_Link], gradient: Array, maps: Array
+        self, level: int, links: list[_Link], gradient: Array, shown: Array
     ) -> tuple[HNode, Array]:
-        """Return a node and its seed's plane, from its links and the gradient of what it explains."""
+        """Return a node and its seed's plane, from its links, and its channel's gradient and map [h, w]."""
         strongest = max(links, key=lambda x: abs(x.contribution))
         k, contribution = strongest.channel, sum(x.contribution for x in links)
-        a, shown = self.chain.activation(level)[k], maps[k]
+        a = self.chain.activation(level)[k]
         flat = int((shown if contribution > 0 else -shown).argmax())
         peak = (flat // shown.shape[1], flat % shown.shape[1])
-        plane = {"path": gradient[k], "root": gradient[k], "sum": np.ones_like(a)}.get(
-            self.rules.seed
-        )
+        plane = {"path": gradient, "root": gradient, "sum": np.ones_like(a)}.get(self.rules.seed)
         if plane is None:
             plane = np.zeros_like(a)
             plane[peak] = 1

@@ -16,9 +16,9 @@ import numpy as np
 
 from onnxplain.errors import ConfigError, InputError, TargetError
 from onnxplain.executor import Array
+from onnxplain.graph.compute import NUMPY
 from onnxplain.methods.common import Images, Job, concat, join, start
-from onnxplain.methods.weighing import NUMPY
-from onnxplain.model import Model
+from onnxplain.model import BATCH, Model
 from onnxplain.preprocess import pixel_scale
 from onnxplain.program import Linearized
 from onnxplain.results import Saliency
@@ -66,7 +66,8 @@ def saliency(
     scale = input_scale(job.model, space)
     values, parts, compared = [], [], 0
     compares = kind in ("active", "inactive")
-    for linearized, seeds in job.linearize(source.name, ahead=not compares):
+    batches = job.linearize(source.name, ahead=not compares, most=1 if compares else BATCH)
+    for linearized, seeds in batches:
         if compares:
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
         else:
@@ -114,46 +115,40 @@ def strongest(op: Any, signed: Any, kind: str, channel_axis: int) -> Any:
 def _against_others(
     job: Job, linearized: Linearized, seeds: Seeds, kind: str, classes: str
 ) -> tuple[Array, int]:
-    """Return the gradient where it beats (active) or trails (inactive) every other class's, else 0.
+    """Return the gradient [1, ...] where it beats (active) or trails (inactive) every other class's, else 0.
 
-    One forward of the images, then one backward over all classes of each: residuals of one image broadcast
-    against the seeds.
+    One forward of one image, then one backward over all classes: its residuals broadcast against the seeds.
     """
     logits = linearized[job.output]
     if logits.ndim != 2 or (seeds.classes < 0).any():
         raise TargetError(f"{kind} saliency compares classes: give a class of an output [N, C]")
     if logits.shape[1] < 2:
         raise TargetError(f"{kind} saliency compares classes, and this model has only one")
-    source = job.model.graph.source.name
-    kept, compared = [], 0
-    for i, explained in enumerate(seeds.classes):
-        one = linearized
-        if len(logits) > 1:
-            one = linearized.program.forward(job.model.rows(linearized.feeds, [i]))
-        compare = _compared(logits[i], int(explained), classes)
-        compared = len(compare)
-        mine, low, high = _extremes(one, job, source, compare)
-        wins = mine > high if kind == "active" else mine < low
-        kept.append(np.where(wins, mine, 0))
-    return np.stack(kept), compared
+    explained, *others = _compared(logits[0], int(seeds.classes[0]), classes)
+    mine, low, high = _extremes(linearized, job.model.seeds_at_once, explained, others)
+    wins = mine > high if kind == "active" else mine < low
+    return np.where(wins, mine, 0)[None], 1 + len(others)
 
 
 def _extremes(
-    one: Linearized, job: Job, source: str, classes: list[int]
+    linearized: Linearized, size: int, explained: int, others: list[int]
 ) -> tuple[Array, Array, Array]:
-    """Return the gradient of the first class, and the least and largest gradient of all the others."""
-    eye = np.eye(one[job.output].shape[1], dtype=np.float32)
-    size = job.model.seeds_at_once
-    gradients = (
-        g
-        for begin in range(0, len(classes), size)
-        for g in one.backward({job.output: eye[classes[begin : begin + size]]})[source]
-    )
-    mine, second = next(gradients), next(gradients)
-    low, high = second, second
-    for g in gradients:  # running extremes: a thousand classes cost no more memory than one batch
-        low, high = np.minimum(low, g), np.maximum(high, g)
+    """Return the gradient of one class, and the least and largest gradient of the others."""
+    eye = np.eye(linearized[linearized.program.outputs[0]].shape[1], dtype=np.float32)
+    mine = linearized.reduced(eye[[explained]], extremes)["largest"]
+    low, high = np.full_like(mine, np.inf), np.full_like(mine, -np.inf)
+    for begin in range(
+        0, len(others), size
+    ):  # a thousand classes cost no more memory than one batch
+        found = linearized.reduced(eye[others[begin : begin + size]], extremes)
+        low, high = np.minimum(low, found["least"]), np.maximum(high, found["largest"])
     return mine, low, high
+
+
+def extremes(op: Any, signal: Any, value: Any) -> dict[str, Any]:
+    """Return the least and largest signal over all seeds."""
+    least = op.ReduceMin(signal, [0], keepdims=0)
+    return {"least": least, "largest": op.ReduceMax(signal, [0], keepdims=0)}
 
 
 def _compared(logits: Array, explained: int, classes: str) -> list[int]:

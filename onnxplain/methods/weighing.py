@@ -7,50 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-
-from onnxplain.executor import Array
 
 Formula = Callable[[Any, Any, Any], Any]
 """(op, A, G) -> weight."""
 
 _POSITIONS = (2, 3)
-
-
-class NumPy:
-    """ONNX operators on arrays, as far as formulas use them; sums are in float64, as terms cancel."""
-
-    Abs, Add, Div, Equal, Mul, Neg, Where = (
-        staticmethod(f)
-        for f in (np.abs, np.add, np.divide, np.equal, np.multiply, np.negative, np.where)
-    )
-
-    @staticmethod
-    def Relu(x: Array) -> Array:
-        """Return what is positive of x, and zeros."""
-        positive: Array = np.maximum(x, 0)
-        return positive
-
-    @staticmethod
-    def ReduceSum(x: Array, axes: Sequence[int], keepdims: int = 1) -> Array:
-        """Return the sum over axes, in float64."""
-        return np.asarray(x.sum(tuple(axes), keepdims=bool(keepdims), dtype=np.float64))
-
-    @staticmethod
-    def ReduceMean(x: Array, axes: Sequence[int], keepdims: int = 1) -> Array:
-        """Return the mean over axes."""
-        return np.asarray(x.mean(tuple(axes), keepdims=bool(keepdims)))
-
-    @staticmethod
-    def ReduceMax(x: Array, axes: Sequence[int], keepdims: int = 1) -> Array:
-        """Return the largest value over axes."""
-        return np.asarray(x.max(tuple(axes), keepdims=bool(keepdims)))
-
-
-NUMPY = NumPy()
 
 
 def mean_signal(op: Any, a: Any, g: Any) -> Any:

@@ -17,6 +17,7 @@ from onnxplain.errors import ConfigError, InputError, LayerError
 from onnxplain.methods.chain import Chain
 from onnxplain.methods.common import start
 from onnxplain.methods.decompose import decompose, decompose_many
+from onnxplain.methods.growing import WEIGHTS
 from tests import nets
 
 Array = np.ndarray[Any, Any]
@@ -390,9 +391,11 @@ def test_a_batch_of_seeds_is_that_many_single_ones() -> None:
     model, x = nets.load(net()), nets.images(1)
     chain = Chain(start(model, x, 2), [model.layer(n) for n in LAYERS], pixels=True)
     seeds = nets.images(6, chain.activation(1).shape, seed=3)
-    together = chain.pull(1, seeds)
+    together = chain.pull(1, seeds, WEIGHTS["signed"])
     for i in range(6):
-        np.testing.assert_allclose(together[i], chain.pull(1, seeds[i : i + 1])[0], rtol=1e-6)
+        alone = chain.pull(1, seeds[i : i + 1], WEIGHTS["signed"])
+        np.testing.assert_allclose(together.planes([i], [2]), alone.planes([0], [2]), rtol=1e-6)
+        np.testing.assert_allclose(together.contributions[i], alone.contributions[0], rtol=1e-6)
     low = nets.images(40, chain.activation(2).shape, seed=4)
     pixels = chain.pixels(low)
     np.testing.assert_allclose(pixels[35], chain.pixels(low[35:36])[0], rtol=1e-5, atol=1e-7)

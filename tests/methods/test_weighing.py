@@ -11,11 +11,11 @@ import onnx_graphsurgeon as gs
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from onnxplain.graph.compute import NUMPY
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import export
 from onnxplain.methods.cam import CAMS
 from onnxplain.methods.saliency import strongest
-from onnxplain.methods.weighing import NUMPY
 from tests import nets
 
 Array = np.ndarray[Any, Any]
