@@ -319,8 +319,9 @@ class Linearized:
 
 
 def _rounded_up(seeds: Array) -> Array:
-    """Return seeds with the last one repeated until their number is a power of two."""
-    missing = (1 << (len(seeds) - 1).bit_length()) - len(seeds)
+    """Return seeds with the last one repeated until they are 1, 2, 4, or a multiple of 8."""
+    step = min(8, 1 << (len(seeds) - 1).bit_length())
+    missing = -len(seeds) % step
     return np.concatenate([seeds, seeds[-1:].repeat(missing, 0)]) if missing else seeds
 
 

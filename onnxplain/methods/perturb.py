@@ -101,9 +101,9 @@ def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:
     model = f.job.model
     name = model.graph.source.name
     same = {**model.rows(feeds, [0] * len(feeds[name])), name: feeds[name]}
-    parts = [
-        model.values(rows, (f.job.output,))[f.job.output] for rows in model.batches(same, IMAGES)
-    ]
+    most = IMAGES if model.executor.on_cpu else RUNS
+    batches = model.batches(same, most)
+    parts = [model.values(rows, (f.job.output,))[f.job.output] for rows in batches]
     return _scores(f, i, np.concatenate(parts))
 
 
