@@ -55,8 +55,7 @@ class Program:
 
     @property
     def _one_run(self) -> bool:
-        short = self.pair.length <= MANY_NODES
-        return self._executor.on_cpu and short and self._has_few_residuals
+        return self.pair.length <= MANY_NODES and self._has_few_residuals
 
     @cached_property
     def _backward_session(self) -> Session:
@@ -125,8 +124,7 @@ class Program:
         """Run `forward`, and along with it the backward pass of these seeds, one per image.
 
         None: the seed of each image's largest element; needs `seed_sizes`. What `backward` of other seeds
-        needs is not kept: it starts anew. On CUDA, where residuals stay where they are, and for very long
-        networks this is `forward`.
+        needs is not kept: it starts anew. For very long networks this is `forward`.
         """
         if not self._one_run:
             return self.forward(feeds)

@@ -306,7 +306,7 @@ def test_gradients_of_many_versions_run_together_on_a_device(
     model, x = nets.load(nets.conv_net()), nets.images(2)
     with nets.counted_runs(monkeypatch) as rows:
         found = ox.smooth_grad(model, x, samples=19).values
-    assert max(rows) == 16 and len(rows) == 1 + 2 * 3, "8 + 8 + 3 versions, forward and backward"
+    assert rows == [2, 16, 16, 6], "the class of each image, then 8 + 8 + 3 versions of both"
     with on_the_cpu():
         expected = ox.smooth_grad(nets.load(nets.conv_net()), x, samples=19).values
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -100,7 +100,8 @@ def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:
     """Return the score of several versions of image i's input."""
     model = f.job.model
     name = model.graph.source.name
-    same = {**model.rows(feeds, [0] * len(feeds[name])), name: feeds[name]}
+    others = {k: v for k, v in feeds.items() if k != name}
+    same = {**model.rows(others, [0] * len(feeds[name])), name: feeds[name]}
     most = IMAGES if model.executor.on_cpu else RUNS
     batches = model.batches(same, most)
     parts = [model.values(rows, (f.job.output,))[f.job.output] for rows in batches]

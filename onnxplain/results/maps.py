@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
+_LARGEST = np.finfo(np.float32).max
 
 
 def bilinear(maps: np.ndarray, size: tuple[int, int]) -> Map:
@@ -27,12 +28,13 @@ def minmax(maps: np.ndarray) -> Map:
 
     A constant map becomes all zeros.
     """
-    maps = np.asarray(maps, np.float64)  # a float32 range may overflow
     axes = tuple(range(1, maps.ndim))
     low = maps.min(axes, keepdims=True)
-    span = maps.max(axes, keepdims=True) - low
-    scaled: np.ndarray = (maps - low) / np.where(span > 0, span, 1)
-    return scaled.astype(np.float32)
+    span = maps.max(axes, keepdims=True).astype(np.float64) - low
+    if maps.dtype != np.float32 or (span > _LARGEST).any():
+        maps = maps.astype(np.float64)
+    scaled: np.ndarray = (maps - low) / np.where(span > 0, span, 1).astype(maps.dtype)
+    return scaled.astype(np.float32, copy=False)
 
 
 def interpolation(n: int, m: int) -> np.ndarray:
