@@ -263,9 +263,7 @@ def test_planes_of_signals_on_a_device(axis: int, pretended: list[PretendCuda]) 
 
 @pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 9])
-def test_the_number_of_seeds_is_rounded_up(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_seeds_is_rounded_up(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program, x = nets.load(nets.conv_net()).program(("z",), ("x",)), nets.images(1)
     linearized, seeds = program.forward({"x": x}), nets.images(count, (4,))
     with nets.counted_runs(monkeypatch) as rows:

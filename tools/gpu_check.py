@@ -8,8 +8,8 @@ relative to the largest value: smallest, median and largest over the images. A R
 on another device moves a gradient of one image by some percent and of the next by nothing, so the smallest
 tells whether the device computes the same. Averages over many gradients meet such a flip on every image.
 TensorFloat-32 (`load(tf32=True)`, off by default) is printed beside it. Time: medians of `--rounds` runs
-or of a second, after two warm-ups, input and results in host memory; and the first run. Needs CUDA 13 and cuDNN 9
-(PyTorch's are found).
+or of a second, after two warm-ups, input and results in host memory; and the first run. Needs CUDA 13 and
+cuDNN 9 (PyTorch's are found).
 """
 
 from __future__ import annotations

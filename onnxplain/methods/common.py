@@ -14,7 +14,7 @@ from onnxplain.errors import LayerError, TargetError
 from onnxplain.executor import Array
 from onnxplain.feeds import Feeds
 from onnxplain.graph.layers import Layer
-from onnxplain.model import BATCH, Model
+from onnxplain.model import Model
 from onnxplain.program import Linearized, Program
 from onnxplain.target import Classes, Seeds, Target, as_target, scores
 
@@ -51,12 +51,12 @@ class Job:
         return self.model.program((self.output,), (wrt,), rules)
 
     def linearize(
-        self, wrt: str, rules: RuleTable = VJP, ahead: bool = False, most: int = BATCH
+        self, wrt: str, rules: RuleTable = VJP, ahead: bool = False, most: int | None = None
     ) -> Iterator[tuple[Linearized, Seeds]]:
         """Run forward batch by batch; yield each linearisation with the seeds of its images.
 
         `ahead`: the backward pass of just these seeds will be wanted, so it may run along. `most`: images
-        in a batch.
+        in a batch; None takes what is fastest.
         """
         program = self.program(wrt, rules)
         for rows, target in self._batches(most):
@@ -72,7 +72,7 @@ class Job:
         seed = target.ahead((len(rows[self.source]), *sizes[self.output]))
         return program.forward(rows) if seed is None else program.explain(rows, {self.output: seed})
 
-    def _batches(self, most: int) -> Iterator[tuple[Feeds, Target | Classes]]:
+    def _batches(self, most: int | None) -> Iterator[tuple[Feeds, Target | Classes]]:
         """Yield the feeds of each batch and what is explained of its images."""
         done = 0
         for rows in self.model.batches(self.feeds, most):
@@ -90,10 +90,8 @@ class Job:
     def mean_gradient(self, versions: Iterable[Array], seed: Array) -> Array:
         """Return the mean gradient over versions of the input [N, ...], for seeds [N, ...]; float64."""
         count, images, total = 0, list(range(len(seed))), np.zeros(())
-        # One image leaves a device idle most of the time; a CPU it keeps busy.
-        together = 1 if self.model.executor.on_cpu else max(1, BATCH // len(images))
-        left = iter(versions)
-        while group := list(islice(left, together)):
+        left, at_once = iter(versions), max(1, self.model.together // len(images))
+        while group := list(islice(left, at_once)):
             feeds = self.model.rows(self.feeds, images * len(group))
             feeds = {**feeds, self.source: np.concatenate(group)}
             found = self._gradients(feeds, np.concatenate([seed] * len(group)))

@@ -18,7 +18,7 @@ from onnxplain.errors import ConfigError, InputError, TargetError
 from onnxplain.executor import Array
 from onnxplain.graph.compute import NUMPY
 from onnxplain.methods.common import Images, Job, concat, join, start
-from onnxplain.model import BATCH, Model
+from onnxplain.model import Model
 from onnxplain.preprocess import pixel_scale
 from onnxplain.program import Linearized
 from onnxplain.results import Saliency
@@ -66,7 +66,7 @@ def saliency(
     scale = input_scale(job.model, space)
     values, parts, compared = [], [], 0
     compares = kind in ("active", "inactive")
-    batches = job.linearize(source.name, ahead=not compares, most=1 if compares else BATCH)
+    batches = job.linearize(source.name, ahead=not compares, most=1 if compares else None)
     for linearized, seeds in batches:
         if compares:
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
