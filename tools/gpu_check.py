@@ -69,7 +69,8 @@ def main() -> None:
     say("| --- | --- | --- | --- | --- | --- |")
     for path in [bundled.model_path(), *args.models]:
         for name, errors, rough in parity(path):
-            worst = worst if name in AVERAGED else max(worst, float(errors.min()))
+            if name not in AVERAGED and not is_half(path):
+                worst = max(worst, float(errors.min()))
             say(
                 f"| {Path(path).name} | {name} | {errors.min():.1e} | {np.median(errors):.1e} "
                 f"| {errors.max():.1e} | {np.median(rough):.1e} |"
@@ -87,6 +88,12 @@ def main() -> None:
     if args.write:
         args.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
     raise SystemExit(worst > 1e-5)
+
+
+def is_half(path: Path) -> bool:
+    """Whether a file computes in float16, which the CPU widens to float32: there is nothing to judge."""
+    model = ox.load(path, device="cpu")
+    return model.as_stored() is not model
 
 
 def heading() -> Iterator[str]:
