@@ -33,7 +33,7 @@ class Pair:
     Every method returns a standard ONNX model:
 
     * `forward`: model inputs -> outputs, wrt, residuals (plus reference values as inputs, if rules need them)
-    * `backward`: residuals and seeds -> gradients
+    * `backward`: residuals and seeds -> gradients, also with a pass for each of several seeds of an image
     * `fused`: model inputs and seeds -> outputs, wrt and gradients
     * `tail`: wrt -> outputs, the rest of the network alone (wrt must be a cut)
     * `segment`: wrt -> outputs, residuals: `forward` of that rest (wrt must be a cut)
@@ -45,6 +45,7 @@ class Pair:
     """
 
     # `broadcasts`: residuals of one image serve many seeds. `pinned`: the graph takes one image only.
+    # `each`: one seed for each image.
     # `one_reference`: values at the reference are the same for all images.
 
     def __init__(
@@ -63,14 +64,15 @@ class Pair:
         self._graph = graph.copy()
         self._tensors = self._graph.tensors()
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
-        self.table, self._one_each = rules, one_each
-        op = Emitter("vjp")
+        self.table, self.each = rules, one_each
+        op, choice = Emitter("vjp"), Emitter("choice")
         given = {name: self._seed(name) for name in outputs}
         self._largest: list[gs.Tensor] = []
-        seeds = self._or_largest(op, given) if one_each else given
+        chosen = self._or_largest(choice, given) if one_each else given
+        seeds = {name: rules.enter(op, seed) for name, seed in chosen.items()}
         axes = self._image_axes()
-        self.broadcasts, self.pinned = axes == {"N"}, not axes
-        self.one_reference = self.broadcasts and not self.beside
+        self.broadcasts, self.pinned = axes == {"N"} and not one_each, not axes
+        self.one_reference = axes == {"N"} and not self.beside
         self._references = _References(self._tensors, of_one=self.one_reference)
         signals, self.notes = walk(self._graph.nodes, seeds, wrt, rules, op, self._references)
         if not signals:
@@ -80,13 +82,19 @@ class Pair:
             _named(op, f"gradient({k})", v, self._tensors[k], self._per_seed(self._tensors[k]))
             for k, v in signals.items()
         ]
-        self._seeds = list(given.values())
+        self._seeds, self._choice = list(given.values()), choice.nodes
+        self._chosen = list(chosen.values())
         self._split(op.nodes)
 
     @property
     def length(self) -> int:
         """The number of nodes of the whole network."""
         return len(self._graph.nodes)
+
+    @property
+    def steps(self) -> int:
+        """The number of nodes that every seed passes on its way back."""
+        return len(self._per_seed_nodes)
 
     @property
     def per_image(self) -> set[str]:
@@ -125,10 +133,41 @@ class Pair:
         results = [t for t in results if t.name not in inputs]
         return self._export([*self._graph.nodes, *self._once], self._sources(), results)
 
-    def backward(self) -> Part:
-        """Residuals and seeds -> gradients."""
-        nodes = [*self._fixed, *self._per_seed_nodes]
-        return self._export(nodes, [*self._residuals, *self._seeds], self._gradients)
+    @property
+    def enters(self) -> bool:
+        """Whether residuals, coming from another graph, pass something first that many seeds can share."""
+        op = Emitter("enter")
+        self._entered(op)
+        return bool(op.nodes)
+
+    def backward(self, copies: int = 1) -> Part:
+        """Residuals and seeds -> gradients; `copies` > 1: that many seeds of each image, a pass for each."""
+        op, after = Emitter("enter"), Emitter("leave")
+        given, starts = self._entered(op), list(self._residuals)
+        rows: dict[str, list[gs.Tensor]] = {}
+        for seed, chosen in zip(self._seeds, self._chosen, strict=True):
+            starts.append(seed)
+            rows[chosen.name] = [seed]
+            if copies > 1:
+                starts[-1] = gs.Variable(seed.name, seed.dtype, ["B", *seed.shape[1:]])
+                rows[chosen.name] = op.Split(starts[-1], axis=0, num_outputs=copies, outputs=copies)
+        nodes, found = [*self._fixed, *op.nodes], []
+        for i in range(copies):
+            own = {name: parts[i] for name, parts in rows.items()}
+            copied, made = _copied(self._per_seed_nodes, given | own, f"@{i}")
+            nodes += copied
+            found.append([made.get(g.name, g) for g in self._gradients])
+        results = []
+        for g, parts in zip(self._gradients, zip(*found, strict=True), strict=True):
+            whole = after.Concat(*parts, axis=0) if copies > 1 else parts[0]
+            shape = ["B", *g.shape[1:]] if g.shape else g.shape
+            results.append(_named(after, g.name, whole, g, shape))
+        return self._export([*nodes, *after.nodes], starts, results)
+
+    def _entered(self, op: Emitter) -> dict[str, gs.Tensor]:
+        """Return the residuals that rules have made as the backward pass reads them, by name."""
+        made = {y.name for node in self._once for y in node.outputs}
+        return {t.name: self.table.enter(op, t) for t in self._residuals if t.name in made}
 
     def reduced(self, formula: Formula, channel_axis: int | None = None) -> Part:
         """Residuals and seeds -> what `formula` makes of the signal at the single `wrt`.
@@ -150,7 +189,7 @@ class Pair:
 
     def fused(self) -> Part:
         """Model inputs and seeds -> outputs, wrt and gradients, in one graph."""
-        nodes = [*self._graph.nodes, *self._once, *self._per_seed_nodes]
+        nodes = [*self._graph.nodes, *self._once, *self._choice, *self._per_seed_nodes]
         inputs = {t.name for t in self._graph.inputs}
         forward = [t for t in self._named(self.outputs + self.wrt) if t.name not in inputs]
         starts = [*self._sources(), *self._seeds, *self._largest]
@@ -205,7 +244,7 @@ class Pair:
         """Return a tensor's shape with seeds in the place of images."""
         if not tensor.shape:
             return None if tensor.shape is None else []
-        return list(tensor.shape) if self._one_each else ["B", *tensor.shape[1:]]
+        return list(tensor.shape) if self.each else ["B", *tensor.shape[1:]]
 
     def _or_largest(self, op: Emitter, given: Mapping[str, gs.Tensor]) -> dict[str, gs.Tensor]:
         """Return the given seeds, or those of the largest elements where `largest(output)` holds."""
@@ -227,7 +266,7 @@ class Pair:
     def _split(self, emitted: Sequence[gs.Node]) -> None:
         """Sort what was written into what depends on a seed and what one forward can compute."""
         wanted = needed(emitted, [t.name for t in self._gradients])
-        per_seed = {t.name for t in self._seeds}
+        per_seed = {t.name for t in self._chosen}
         self._once: list[gs.Node] = []
         self._per_seed_nodes: list[gs.Node] = []
         for node in wanted:
@@ -309,6 +348,24 @@ def _named(
     result = op.Identity(signal)
     result.name, result.dtype, result.shape = name, _signal_dtype(like), shape
     return result
+
+
+def _copied(
+    nodes: Sequence[gs.Node], given: Mapping[str, gs.Tensor], suffix: str
+) -> tuple[list[gs.Node], dict[str, gs.Tensor]]:
+    """Return nodes like these that read what is `given`, and what they make by its name in the original."""
+    known, copied = dict(given), []
+    for node in nodes:
+        made = {
+            y.name: gs.Variable(y.name + suffix, y.dtype, y.shape) for y in node.outputs if y.name
+        }
+        inputs = [x if x.is_empty() else known.get(x.name, x) for x in node.inputs]
+        outputs = [made.get(y.name, y) for y in node.outputs]
+        copied.append(
+            gs.Node(node.op, node.name + suffix, node.attrs, inputs, outputs, node.domain)
+        )
+        known |= made
+    return copied, known
 
 
 def _fixed(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:

@@ -40,15 +40,23 @@ class RuleTable:
     """Op type -> `Rule`, with fallback to `base`.
 
     `needs_reference` says that its rules read the activations of a reference input (`c.x0`, `c.y0`).
+    `enter(op, tensor)` writes what a seed, or a residual that the rules made, passes first where it comes
+    from outside the graph; it returns `tensor` itself where that is nothing.
     """
 
     def __init__(
-        self, name: str, base: RuleTable | None = None, *, needs_reference: bool = False
+        self,
+        name: str,
+        base: RuleTable | None = None,
+        *,
+        needs_reference: bool = False,
+        enter: Callable[[Any, Any], Any] = lambda op, tensor: tensor,
     ) -> None:
         """Make an empty table called `name`."""
         self.name = name
         self.base = base
         self.needs_reference = needs_reference
+        self.enter = enter
         self._rules: dict[str, Rule] = {}
 
     def on(self, *ops: str, exact: bool = True, note: str = "") -> Callable[[Apply], Apply]:

@@ -84,6 +84,10 @@ def _dims(shape: tuple[int, ...] | None) -> str:
     return ", ".join(["N", *map(str, shape or ())])
 
 
+PLAIN = RuleTable("vjp", base=VJP)
+"""The same rules where nothing is written for the CPU's blocked layout."""
+
+
 def make_program(case: Case, rules: RuleTable = VJP) -> Program:
     """Canonicalise the case and linearise it with respect to all its inputs."""
     inputs = {k: ("N", *s) for k, s in case.inputs.items()}
@@ -119,36 +123,36 @@ def finite_differences(
 
 
 def check_gradient(case: Case) -> None:
-    """Assert that gradients of batch, one image and broadcast seeds equal finite differences."""
+    """Assert that gradients of batch, one image and several seeds equal finite differences."""
     rng = np.random.default_rng(7)
     x = case.draw(rng, 1 if case.pinned else case.images)
-    program = make_program(case)
-    linearized = program.forward(x)
     expected_y = forward64(case, x)
-    assert_close(linearized["y"], expected_y, case.tolerance)
     seed = rng.normal(size=expected_y.shape).astype(np.float32)
     expected = finite_differences(case, x, seed)
     assert any(np.abs(v).max() > 0 for v in expected.values()), (
         "a case whose gradient is zero shows nothing"
     )
-    found = linearized.backward({"y": seed})
-    fused = program.fused(x, {"y": seed})
-    for name, value in expected.items():
-        assert_close(found[name], value, case.tolerance)
-        assert_close(fused[f"gradient({name})"], value, case.tolerance)
-    if not case.pinned:
-        check_broadcast_seeds(program, x, rng)
+    for program in (make_program(case), make_program(case, PLAIN)):
+        linearized = program.forward(x)
+        assert_close(linearized["y"], expected_y, case.tolerance)
+        found = linearized.backward({"y": seed})
+        fused = program.fused(x, {"y": seed})
+        for name, value in expected.items():
+            assert_close(found[name], value, case.tolerance)
+            assert_close(fused[f"gradient({name})"], value, case.tolerance)
+        if not case.pinned:
+            check_several_seeds(program, x, rng)
 
 
-def check_broadcast_seeds(
+def check_several_seeds(
     program: Program, x: dict[str, np.ndarray], rng: np.random.Generator
 ) -> None:
-    """Three seeds against one image equal three runs of one seed each."""
+    """Five seeds of one image, one more than run in one graph, equal five runs of one seed each."""
     one = {k: v[:1] for k, v in x.items()}
     linearized = program.forward(one)
-    seeds = rng.normal(size=(3, *linearized["y"].shape[1:])).astype(np.float32)
+    seeds = rng.normal(size=(5, *linearized["y"].shape[1:])).astype(np.float32)
     together = linearized.backward({"y": seeds})
-    for i in range(3):
+    for i in range(5):
         alone = linearized.backward({"y": seeds[i : i + 1]})
         for name, value in alone.items():
             np.testing.assert_allclose(together[name][i : i + 1], value, rtol=1e-4, atol=1e-5)

@@ -14,7 +14,7 @@ from onnxplain.backward.variants.blocked import BLOCKED
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
 from onnxplain.program import Program
-from tests.backward.harness import Case, check_gradient, make_program
+from tests.backward.harness import PLAIN, Case, check_gradient, make_program
 
 MAPS = (16, 4, 4)
 SIXTEEN = {
@@ -79,8 +79,7 @@ def test_gradient_equals_finite_differences(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_is_written_otherwise(case: Case) -> None:
-    program = make_program(case)
-    plain, blocked = _ops(program, blocked=False), _ops(program, blocked=True)
+    plain, blocked = _ops(make_program(case, PLAIN)), _ops(make_program(case))
     assert (plain == blocked) == (case.name in SAME)
 
 
@@ -91,33 +90,45 @@ def test_every_rule_has_a_case() -> None:
     assert not set(BLOCKED) - served - alike - steps
 
 
-def _ops(program: Program, blocked: bool) -> Counter[str]:
+def _ops(program: Program) -> Counter[str]:
     """Count what the fused graph consists of."""
-    pair = program._each if blocked else program.pair.one_each(program.pair.table)
-    return Counter(n.op_type for n in onnx.load_from_string(pair.fused().model).graph.node)
+    model = onnx.load_from_string(program._each.fused().model)
+    return Counter(n.op_type for n in model.graph.node)
 
 
 def test_a_gate_that_is_asked_for_keeps_its_signal() -> None:
     case = _case("SiLU", "g = Sigmoid(x) y = Mul(x, g)")
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
-    program = Program(Pair(graph, ["y"], ["x", "g"], VJP), Executor("cpu", threads=1))
+    program, plain = (
+        Program(Pair(graph, ["y"], ["x", "g"], rules), Executor("cpu", threads=1))
+        for rules in (VJP, PLAIN)
+    )
     x, seed = (case.draw(np.random.default_rng(i), 2)["x"] for i in (1, 2))
     found = program.fused({"x": x}, {"y": seed})
     np.testing.assert_allclose(found["gradient(g)"], seed * x, rtol=1e-6)
-    plain = program.forward({"x": x}).backward({"y": seed})["x"]
+    plain = plain.forward({"x": x}).backward({"y": seed})["x"]
     np.testing.assert_allclose(found["gradient(x)"], plain, rtol=1e-5, atol=1e-6)
 
 
 def _both(body: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradient at x by the plain rules and by these."""
-    return _gradients(make_program(_case("at x", body, x.shape[1:])), x)
+    return _gradients(_case("at x", body, x.shape[1:]), x)
 
 
-def _gradients(program: Program, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    linearized = program.forward({"x": x})
+def _gradients(case: Case, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both, of which the blocked is the same in one graph, in two, and among other seeds."""
+    linearized = make_program(case, PLAIN).forward({"x": x})
     seed = np.random.default_rng(8).normal(size=linearized["y"].shape).astype(np.float32)
     plain = linearized.backward({"y": seed})["x"]
-    return plain, program.fused({"x": x}, {"y": seed})["gradient(x)"]
+    program = make_program(case)
+    blocked = program.fused({"x": x}, {"y": seed})["gradient(x)"]
+    in_two = program.forward({"x": x}).backward({"y": seed})["x"]
+    np.testing.assert_array_equal(in_two, blocked)
+    seeds = np.concatenate([np.zeros((4, *seed.shape[1:]), np.float32), seed[:1]])
+    for order in ([4, 0, 1, 2, 3], [0, 1, 4, 2], [3, 2, 1, 0, 4]):
+        among = program.forward({"x": x[:1]}).backward({"y": seeds[order]})["x"]
+        np.testing.assert_array_equal(among[order.index(4)], blocked[0])
+    return plain, blocked
 
 
 @pytest.mark.parametrize("at", [0.0, 6.0])
@@ -146,16 +157,16 @@ def test_of_equal_maxima_the_first_gets_the_signal(size: int) -> None:
 QDQ = "q = QuantizeLinear(x, {scale}, {zero}) y = DequantizeLinear(q, {scale}, {zero})"
 
 
-def _quantising(scale: float, zero: np.ndarray, body: str = QDQ) -> Program:
-    """Return the program of what is quantised and back."""
+def _quantising(scale: float, zero: np.ndarray, body: str = QDQ) -> Case:
+    """Return the case of what is quantised and back."""
     constants = {"s": np.float32(scale), "z": zero}
     text = body.format(scale="s", zero="z")
-    return make_program(Case("QDQ", text, {"x": MAPS}, None, opset=21, initializers=constants))
+    return Case("QDQ", text, {"x": MAPS}, None, opset=21, initializers=constants)
 
 
-def _is_in_blocks(program: Program) -> bool:
+def _is_in_blocks(case: Case) -> bool:
     """Whether the masks of quantisers are steps that stay in blocks."""
-    return _ops(program, blocked=True)["HardSigmoid"] > 0
+    return _ops(make_program(case))["HardSigmoid"] > 0
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.023517316, 1.7e-5])
@@ -177,9 +188,9 @@ def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.
             *values,
         ]
     x = np.resize(np.array(values, np.float32), (1, *MAPS))
-    program = _quantising(scale, zero)
-    assert _is_in_blocks(program)
-    plain, blocked = _gradients(program, x)
+    case = _quantising(scale, zero)
+    assert _is_in_blocks(case)
+    plain, blocked = _gradients(case, x)
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)  # g times and divided by the scale
     np.testing.assert_array_equal(blocked == 0, plain == 0)
     assert (plain == 0).any() and (plain != 0).any()
@@ -189,9 +200,9 @@ def test_quantisation_passes_between_the_same_two_floats(scale: float, zero: np.
 def test_scales_of_no_use(scale: float) -> None:
     """What no tool writes, a damaged file may hold: no search for its ends that goes on for ever."""
     x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32)
-    program = _quantising(scale, np.int8(3))
-    assert not _is_in_blocks(program)
-    plain, blocked = _gradients(program, x)
+    case = _quantising(scale, np.int8(3))
+    assert not _is_in_blocks(case)
+    plain, blocked = _gradients(case, x)
     np.testing.assert_array_equal(blocked, plain)
 
 
@@ -212,8 +223,8 @@ READERS = {  # of a quantised tensor -> whether the scales cancel
 @pytest.mark.parametrize(("readers", "cancels"), READERS.values(), ids=READERS)
 def test_who_reads_a_quantised_tensor(readers: str, cancels: bool) -> None:
     x = np.random.default_rng(4).normal(size=(2, *MAPS)).astype(np.float32) * 20
-    program = _quantising(0.1, np.int8(3), "q = QuantizeLinear(x, {scale}, {zero}) " + readers)
-    assert _is_in_blocks(program) == cancels
-    plain, blocked = _gradients(program, x)
+    case = _quantising(0.1, np.int8(3), "q = QuantizeLinear(x, {scale}, {zero}) " + readers)
+    assert _is_in_blocks(case) == cancels
+    plain, blocked = _gradients(case, x)
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)
     assert (plain == 0).any() and (plain != 0).any()

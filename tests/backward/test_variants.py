@@ -13,7 +13,7 @@ from onnxplain.backward.variants.rescale import LINEAR
 from onnxplain.errors import UnsupportedOpError
 from onnxplain.program import Linearized, Program
 from tests.backward.cases import CASES
-from tests.backward.harness import Case, check_broadcast_seeds, make_program
+from tests.backward.harness import Case, check_several_seeds, make_program
 
 Arrays = dict[str, np.ndarray]
 
@@ -94,7 +94,7 @@ def check_completeness(case: Case, x0: Arrays, program: Program) -> None:
     for name, value in found.items():
         np.testing.assert_allclose(fused[f"gradient({name})"], value, rtol=1e-4, atol=1e-5)
     if not case.pinned:
-        check_broadcast_seeds(program, x, rng)
+        check_several_seeds(program, x, rng)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

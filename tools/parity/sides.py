@@ -17,7 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import onnxplain as ox
+from onnxplain.backward import VJP, RuleTable
 from onnxplain.methods.common import output_tensor
+
+PLAIN = RuleTable("vjp", base=VJP)
+"""The rules of the gradient, whose masks are truth values; written for blocks they are numbers."""
 
 NEAR = 1e-3
 """Share of a map's largest value within which rounding may decide."""
@@ -27,7 +31,7 @@ def residuals(model: ox.Model, x: np.ndarray, target: ox.Target) -> list[Tensor]
     """Return what the gradient of one picture [1, 3, H, W] keeps of its forward run."""
     fitted, feeds = model.fit(x)
     output = output_tensor(fitted, target.output)
-    program = fitted.program((output,), (fitted.graph.source.name,))
+    program = fitted.program((output,), (fitted.graph.source.name,), PLAIN)
     values = program.forward(feeds).values
     return [torch.from_numpy(np.asarray(values[name])) for name in program.pair.residuals]
 

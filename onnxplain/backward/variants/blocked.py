@@ -3,13 +3,15 @@
 onnxruntime keeps activations in blocks of 8 or 16 channels (NCHWc) through Conv, pooling, Concat, nearest
 Resize, HardSigmoid, Sigmoid, and Add and Mul of equal shapes; around anything else it writes them out in
 order and back, which takes as long as the op. The numbers are those of `VJP`, whose rules serve wherever a
-tensor is not float32 [N, C, H, W]. For graphs in which each image has one seed: shapes must agree. What each
-of these rules gains is in docs/benchmarks.md.
+tensor is not float32 [N, C, H, W]. For graphs in which each image has one seed: shapes must agree. What
+comes from another graph, a residual, has left the blocks, and is lifted into them once. What each of these
+rules gains is in docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -21,10 +23,8 @@ from onnxplain.backward.rules.conv import Array, Windows, adjoint, spatial, turn
 from onnxplain.backward.rules.pool import first_maxima
 from onnxplain.backward.table import NOTHING, VJP, Apply, RuleTable
 from onnxplain.backward.variants.gradient import gradient
+from onnxplain.graph.emit import Emitter
 from onnxplain.graph.fold import constant_value
-
-BLOCKED = RuleTable("vjp in blocks", base=VJP)
-"""The exact gradient, for one seed per image, on the CPU."""
 
 _BLOCK = 16  # channels; the depthwise kernel wants whole blocks
 _STEEP = 2.0**127  # times any float32 above zero that is not denormal: at least 1
@@ -61,12 +61,20 @@ def _is_maps(tensor: Tensor) -> bool:
     )
 
 
-def _lifted(c: Context, g: Tensor, shape: Sequence[int | str], scale: float = 1) -> Tensor:
+def _lifted(op: Emitter, g: Tensor, shape: Sequence[int | str], scale: float = 1) -> Tensor:
     """Return `g` times `scale` in blocks: a depthwise Conv takes it there, and an Add behind it along."""
     channels = int(shape[1])
     if channels % _BLOCK:
-        return g if scale == 1 else c.op.Mul(g, scale)
-    return _shaped(c.op.Conv(g, np.full((channels, 1, 1, 1), scale), group=channels), shape)
+        return g if scale == 1 else op.Mul(g, scale)
+    return _shaped(op.Conv(g, np.full((channels, 1, 1, 1), scale), group=channels), shape)
+
+
+def _enter(op: Emitter, tensor: Tensor) -> Tensor:
+    return _lifted(op, tensor, tensor.shape) if _is_maps(tensor) else tensor
+
+
+BLOCKED = RuleTable("vjp in blocks", base=VJP, enter=_enter)
+"""The exact gradient, for one seed per image, on the CPU."""
 
 
 def _repeated(c: Context, g: Tensor, times: Sequence[int], shape: Sequence[int | str]) -> Tensor:
@@ -94,8 +102,7 @@ def _step(c: Context, x: Tensor, at: float = 0, above: bool = True) -> Tensor | 
     if not _has_step(at):
         return None
     steep = (_STEEP_ASIDE if at else _STEEP) * (1 if above else -1)
-    found: Tensor = c.op.HardSigmoid(x, alpha=steep, beta=-steep * at)
-    return found
+    return _shaped(c.op.HardSigmoid(x, alpha=steep, beta=-steep * at), x.shape)
 
 
 def _has_step(at: float) -> bool:
@@ -111,20 +118,29 @@ def relu(c: Context, g: Tensor) -> Tensor:
 @_on("Clip")
 def clip(c: Context, g: Tensor) -> Tensor | None:
     """Pass strictly inside the bounds."""
+    inside = []
     for i, above in ((1, True), (2, False)):
         if c.has(i):
             bound = constant_value(c.node.inputs[i])
             mask = None if bound is None else _step(c, c.y[0], float(bound), above)
             if mask is None:
                 return None
-            g = c.op.Mul(g, mask)
-    return g
+            inside.append(mask)
+    return _masked(c, g, *inside)
+
+
+def _masked(c: Context, g: Tensor, *masks: Tensor) -> Tensor:
+    """Multiply by masks, first with each other: several seeds share their product."""
+    if not masks:
+        return g
+    product = reduce(lambda a, b: _shaped(c.op.Mul(a, b), a.shape), masks)
+    return c.op.Mul(g, product)
 
 
 @_on("Sigmoid")
 def sigmoid(c: Context, g: Tensor) -> Tensor:
     """Multiply by y (1 - y)."""
-    return c.op.Mul(g, c.op.Mul(c.y[0], _rest(c, c.y[0])))
+    return _masked(c, g, c.y[0], _rest(c, c.y[0]))
 
 
 def _rest(c: Context, share: Tensor) -> Tensor:
@@ -140,9 +156,8 @@ def quantize(c: Context, g: Tensor) -> Tensor | None:
     bounds = _saturating(c.node.outputs[0])
     if bounds is None:
         return None
-    for at, above in zip(bounds, (True, False), strict=True):
-        g = c.op.Mul(g, _step(c, c.x[0], at, above))
-    return g
+    steps = zip(bounds, (True, False), strict=True)
+    return _masked(c, g, *(_step(c, c.x[0], at, above) for at, above in steps))
 
 
 @_on("DequantizeLinear", at_output=True)
@@ -200,6 +215,7 @@ def mul(c: Context, g: Tensor) -> list[Any] | None:
         if sigmoid_of_x and c.needs(x) and not c.is_wrt(s):
             # SiLU, whole: y' = s + x s (1 - s).
             slope = c.op.Add(c.x[s], c.op.Mul(c.y[0], _rest(c, c.x[s])))
+            slope = _shaped(slope, maps.shape)
             return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
     if not all(_is_maps(x) and x.shape[1] == maps.shape[1] for x in c.node.inputs):
         return None
@@ -208,7 +224,7 @@ def mul(c: Context, g: Tensor) -> list[Any] | None:
     if not all(s in (sizes, (1, 1)) for s in shapes):
         return None
     full = [
-        x if s == sizes else _repeated(c, x, sizes, maps.shape)
+        _shaped(c.op.Identity(x), maps.shape) if s == sizes else _repeated(c, x, sizes, maps.shape)
         for x, s in zip(c.x, shapes, strict=True)
     ]
     gradients = [c.op.Mul(g, full[1]), c.op.Mul(g, full[0])]
@@ -226,7 +242,7 @@ def reshaped(c: Context, g: Tensor) -> Tensor:
     maps = c.node.inputs[0]
     found = gradient(c, g)[0]
     assert found is not None
-    return _lifted(c, _shaped(found, maps.shape), maps.shape)
+    return _lifted(c.op, _shaped(found, maps.shape), maps.shape)
 
 
 def _is_sigmoid_of(s: Tensor, x: Tensor) -> bool:
@@ -238,7 +254,7 @@ def _is_sigmoid_of(s: Tensor, x: Tensor) -> bool:
 def global_average_pool(c: Context, g: Tensor) -> Tensor:
     """Every pixel gets g / pixels."""
     maps, sizes = c.node.inputs[0], spatial(c, c.node.inputs[0])
-    mean = _lifted(c, g, c.node.outputs[0].shape, 1 / prod(sizes))
+    mean = _lifted(c.op, g, c.node.outputs[0].shape, 1 / prod(sizes))
     return _repeated(c, mean, sizes, maps.shape)
 
 
@@ -248,7 +264,7 @@ def average_pool(c: Context, g: Tensor) -> Tensor | None:
     windows = Windows.of(c)
     if not _tiles(c, windows):
         return None
-    mean = _lifted(c, g, c.node.outputs[0].shape, 1 / prod(windows.kernel))
+    mean = _lifted(c.op, g, c.node.outputs[0].shape, 1 / prod(windows.kernel))
     return _repeated(c, mean, windows.kernel, c.node.inputs[0].shape)
 
 
@@ -265,7 +281,7 @@ def max_pool(c: Context, g: Tensor) -> Tensor:
         flat, to, what = (op.Reshape(t, [-1]) for t in (zeros, indices, g))
         flat = op.ScatterElements(flat, to, what, axis=0, reduction="add")
         routed = op.Reshape(flat, shape)
-    return _lifted(c, _shaped(routed, maps.shape), maps.shape)
+    return _lifted(c.op, _shaped(routed, maps.shape), maps.shape)
 
 
 def _lie_apart(c: Context, windows: Windows) -> bool:
@@ -297,7 +313,7 @@ def conv(c: Context, g: Tensor) -> Tensor | None:
     depthwise = group == maps.shape[1] == len(weights) and not group % _BLOCK
     if depthwise and (spread := _between_zeros(c, g, weights, windows)) is not None:
         return spread
-    return _lifted(c, adjoint(c, g, weights, windows, group), maps.shape)
+    return _lifted(c.op, adjoint(c, g, weights, windows, group), maps.shape)
 
 
 def _between_zeros(c: Context, g: Tensor, weights: Array, windows: Windows) -> Tensor | None:
