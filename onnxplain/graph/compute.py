@@ -28,6 +28,14 @@ class NumPy:
         return positive
 
     @staticmethod
+    def Slice(x: Array, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Array:
+        """Return a part of x along some axes."""
+        parts = [slice(None)] * x.ndim
+        for axis, start, end in zip(axes, starts, ends, strict=True):
+            parts[axis] = slice(start, end)
+        return x[tuple(parts)]
+
+    @staticmethod
     def ReduceSum(x: Array, axes: Sequence[int], keepdims: int = 1) -> Array:
         """Return the sum over axes, in float64."""
         return np.asarray(x.sum(tuple(axes), keepdims=bool(keepdims), dtype=np.float64))

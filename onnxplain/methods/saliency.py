@@ -28,6 +28,7 @@ Kind = Literal["absolute", "positive", "negative", "active", "inactive"]
 Classes = Literal["auto", "all"]
 AUTO_CLASSES = 20
 """With more classes than this, "auto" compares the explained class with the highest logits only [ours]."""
+_END = np.iinfo(np.int64).max
 PAPER = "Llorente, Boal & Sanchez-Ubeda, 2023, arXiv 2309.12913"
 
 
@@ -133,13 +134,19 @@ def _against_others(
 def _extremes(
     linearized: Linearized, size: int, explained: int, others: list[int]
 ) -> tuple[Array, Array, Array]:
-    """Return the gradient of one class, and the least and largest gradient of the others."""
+    """Return the gradient of one class, and the least and largest gradient of the others.
+
+    A thousand classes cost no more memory than `size` of them.
+    """
     eye = np.eye(linearized[linearized.program.outputs[0]].shape[1], dtype=np.float32)
-    mine = linearized.reduced(eye[[explained]], extremes)["largest"]
-    low, high = np.full_like(mine, np.inf), np.full_like(mine, -np.inf)
-    for begin in range(
-        0, len(others), size
-    ):  # a thousand classes cost no more memory than one batch
+    first = [explained, *others[: size - 1]]
+    found = linearized.reduced(eye[first], first_and_extremes if len(first) > 1 else extremes)
+    if len(first) == 1:
+        mine = found["least"]
+        low, high = np.full_like(mine, np.inf), np.full_like(mine, -np.inf)
+    else:
+        mine, low, high = found["first"], found["least"], found["largest"]
+    for begin in range(size - 1, len(others), size):
         found = linearized.reduced(eye[others[begin : begin + size]], extremes)
         low, high = np.minimum(low, found["least"]), np.maximum(high, found["largest"])
     return mine, low, high
@@ -149,6 +156,12 @@ def extremes(op: Any, signal: Any, value: Any) -> dict[str, Any]:
     """Return the least and largest signal over all seeds."""
     least = op.ReduceMin(signal, [0], keepdims=0)
     return {"least": least, "largest": op.ReduceMax(signal, [0], keepdims=0)}
+
+
+def first_and_extremes(op: Any, signal: Any, value: Any) -> dict[str, Any]:
+    """Return the first signal, and the least and largest of the others."""
+    first = op.ReduceMax(op.Slice(signal, [0], [1], [0]), [0], keepdims=0)
+    return {"first": first, **extremes(op, op.Slice(signal, [1], [_END], [0]), value)}
 
 
 def _compared(logits: Array, explained: int, classes: str) -> list[int]:
