@@ -68,8 +68,7 @@ class Pair:
         op, choice = Emitter("vjp"), Emitter("choice")
         given = {name: self._seed(name) for name in outputs}
         self._largest: list[gs.Tensor] = []
-        chosen = self._or_largest(choice, given) if one_each else given
-        seeds = {name: rules.enter(op, seed) for name, seed in chosen.items()}
+        seeds = self._or_largest(choice, given) if one_each else given
         axes = self._image_axes()
         self.broadcasts, self.pinned = axes == {"N"} and not one_each, not axes
         self.one_reference = axes == {"N"} and not self.beside
@@ -83,7 +82,7 @@ class Pair:
             for k, v in signals.items()
         ]
         self._seeds, self._choice = list(given.values()), choice.nodes
-        self._chosen = list(chosen.values())
+        self._chosen = list(seeds.values())
         self._split(op.nodes)
 
     @property

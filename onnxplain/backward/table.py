@@ -40,8 +40,8 @@ class RuleTable:
     """Op type -> `Rule`, with fallback to `base`.
 
     `needs_reference` says that its rules read the activations of a reference input (`c.x0`, `c.y0`).
-    `enter(op, tensor)` writes what a seed, or a residual that the rules made, passes first where it comes
-    from outside the graph; it returns `tensor` itself where that is nothing.
+    `enter(op, tensor)` writes what a residual that the rules made passes first where it comes from another
+    graph; it returns `tensor` itself where that is nothing.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from onnxplain.backward.variants.blocked import BLOCKED
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
 from onnxplain.program import Program
+from tests import nets
 from tests.backward.harness import PLAIN, Case, check_gradient, make_program
 
 MAPS = (16, 4, 4)
@@ -94,6 +95,43 @@ def _ops(program: Program) -> Counter[str]:
     """Count what the fused graph consists of."""
     model = onnx.load_from_string(program._each.fused().model)
     return Counter(n.op_type for n in model.graph.node)
+
+
+SHARED = "c = Conv<pads = [1, 1, 1, 1]>(x, k) r = Relu(c) d = Clip(r, less, half) y = Sigmoid(d)"
+
+
+def test_four_passes_share_what_brings_three_masks_into_blocks() -> None:
+    """Relu has one mask; Clip has two and Sigmoid two factors, whose product the forward hands on."""
+    program = make_program(_case("masks", SHARED))
+    one, four = (onnx.load_from_string(program.pair.backward(n).model) for n in (1, 4))
+    for model in (one, four):
+        onnx.checker.check_model(onnx.shape_inference.infer_shapes(model, True, True))
+        assert {entry.domain for entry in model.opset_import} == {""}
+    (ones, fours) = (Counter(n.op_type for n in model.graph.node) for model in (one, four))
+    assert ones["Conv"] == 3 + 1 and ones["Mul"] == 3 and not ones["HardSigmoid"]
+    assert fours["Conv"] == 3 + 4 and fours["Mul"] == 4 * 3 and not fours["HardSigmoid"]
+    assert [i.name for i in four.graph.input] == [i.name for i in one.graph.input]
+
+
+def test_nine_seeds_of_an_image_take_two_runs_of_four_and_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = _case("masks", SHARED)
+    linearized = make_program(case).forward(case.draw(np.random.default_rng(1), 1))
+    with nets.counted_runs(monkeypatch) as rows:
+        linearized.backward({"y": np.ones((9, *MAPS), np.float32)})
+    assert rows == [4, 4, 1]
+
+
+def test_long_passes_are_not_written_four_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those down to a layer, whose maps are small."""
+    case = _case("masks", SHARED)
+    program = make_program(case)
+    assert program.pair.each and program.pair.steps == 5
+    graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
+    assert not Program(Pair(graph, ["y"], ["r"], VJP), Executor("cpu")).pair.each
+    monkeypatch.setattr("onnxplain.program.MANY_NODES", 19)
+    assert not make_program(case).pair.each
 
 
 def test_a_gate_that_is_asked_for_keeps_its_signal() -> None:

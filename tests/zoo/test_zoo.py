@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 import onnxplain as ox
+from onnxplain.backward import VJP
+from onnxplain.backward.split import Pair
+from onnxplain.backward.variants import blocked
 from onnxplain.errors import LayerError, UnsupportedOpError
+from onnxplain.program import Program
+from tests.backward.harness import PLAIN
 from tests.oracle import judge, run_original
 from tests.zoo.measure import (
     ZOO,
@@ -23,6 +28,11 @@ from tests.zoo.measure import (
 
 SUBJECTS = {subject.path.stem: subject for subject in zoo()}
 HALF = {"float16", "float16_dynamo", "mixed_precision"}
+NOTHING_IN_BLOCKS = {  # neither feature maps, nor masks of them that have a rule for blocks
+    "int8_dynamic", "local_functions", "preactivation", "autoencoder", "super_resolution", "float64",
+    "volumes", "signal", "vit", "vit_static", "vit_op14", "vit_dynamo", "vit_attention_op", "swin",
+    "swin_dynamo",
+}  # fmt: skip
 QUANTISED = {name for name in SUBJECTS if name.startswith(("int8", "int16"))}
 TWO_INPUTS = [(n, i) for n, s in SUBJECTS.items() if len(s.inputs) > 1 for i in s.inputs]
 TWO_OUTPUTS = [(n, o) for n, s in SUBJECTS.items() if len(s.outputs) > 1 for o in s.outputs]
@@ -104,6 +114,32 @@ def test_gradient_is_neither_zero_nor_constant(name: str) -> None:
 @each
 def test_images_at_once_are_explained_as_each_alone(name: str) -> None:
     assert batch_error(SUBJECTS[name]) <= tolerance(name, 1e-5, 1e-3)
+
+
+@each
+@pytest.mark.usefixtures("blocks_of_one")
+def test_several_seeds_of_an_image_are_pulled_back_as_each_alone(name: str) -> None:
+    """Six: four passes in one graph, and two alone."""
+    at_size, feeds = SUBJECTS[name].model.fit(SUBJECTS[name].images(1))
+    output, source = at_size.graph.logit.tensor, at_size.graph.source.name
+    pair = Pair(at_size.graph.nodes, [output], [source], VJP)
+    program = Program(pair, at_size.executor)
+    assert program.pair.each == (name not in NOTHING_IN_BLOCKS)
+    linearized = program.forward(feeds)
+    seeds = np.random.default_rng(6).normal(size=(6, *linearized[output].shape[1:]))
+    found = linearized.backward({output: seeds})[source]
+    plain = Program(Pair(at_size.graph.nodes, [output], [source], PLAIN), at_size.executor)
+    for alone in (linearized, plain.forward(feeds)):
+        expected = [alone.backward({output: seed[None]})[source][0] for seed in seeds]
+        errors = np.linalg.norm((found - expected).reshape(6, -1), axis=1)
+        sizes = np.linalg.norm(np.reshape(expected, (6, -1)), axis=1)
+        assert (sizes > 0).all() and (errors <= 2e-6 * sizes).all()
+
+
+@pytest.fixture
+def blocks_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few channels of these nets enter blocks too."""
+    monkeypatch.setattr(blocked, "_BLOCK", 1)
 
 
 @each
