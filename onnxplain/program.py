@@ -282,8 +282,8 @@ class Linearized:
     def backward(self, seeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the signal at each tensor of `wrt`: one row per seed.
 
-        `seeds[output]` has shape [B, *output.shape[1:]]. Raises InputError if B fits neither the image
-        count nor, by broadcasting, a single image.
+        `seeds[output]` has shape [B, *output.shape[1:]]. Raises InputError if B is not the image count, and
+        there are several images.
         """
         if self.pulled is not None:
             known, signals = self.pulled

@@ -148,7 +148,7 @@ class Pair:
             starts.append(seed)
             rows[chosen.name] = [seed]
             if copies > 1:
-                starts[-1] = gs.Variable(seed.name, seed.dtype, ["B", *seed.shape[1:]])
+                starts[-1] = gs.Variable(seed.name, seed.dtype, _many(seed.shape))
                 rows[chosen.name] = op.Split(starts[-1], axis=0, num_outputs=copies, outputs=copies)
         nodes, found = [*self._fixed, *op.nodes], []
         for i in range(copies):
@@ -159,8 +159,7 @@ class Pair:
         results = []
         for g, parts in zip(self._gradients, zip(*found, strict=True), strict=True):
             whole = after.Concat(*parts, axis=0) if copies > 1 else parts[0]
-            shape = ["B", *g.shape[1:]] if g.shape else g.shape
-            results.append(_named(after, g.name, whole, g, shape))
+            results.append(_named(after, g.name, whole, g, _many(g.shape)))
         return self._export([*nodes, *after.nodes], starts, results)
 
     def _entered(self, op: Emitter) -> dict[str, gs.Tensor]:
@@ -241,9 +240,8 @@ class Pair:
 
     def _per_seed(self, tensor: gs.Tensor) -> list[int | str] | None:
         """Return a tensor's shape with seeds in the place of images."""
-        if not tensor.shape:
-            return None if tensor.shape is None else []
-        return list(tensor.shape) if self.each else ["B", *tensor.shape[1:]]
+        each = self.each and tensor.shape is not None
+        return list(tensor.shape) if each else _many(tensor.shape)
 
     def _or_largest(self, op: Emitter, given: Mapping[str, gs.Tensor]) -> dict[str, gs.Tensor]:
         """Return the given seeds, or those of the largest elements where `largest(output)` holds."""
@@ -381,6 +379,11 @@ def _fixed(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:
             found.append(node)
             made.update(y.name for y in node.outputs)
     return found, made
+
+
+def _many(shape: Sequence[int | str] | None) -> list[int | str] | None:
+    """Return a shape with seeds in the place of images."""
+    return None if shape is None else [*(["B"] if shape else []), *shape[1:]]
 
 
 def _of_one(size: int | str | None) -> int | None:
