@@ -322,7 +322,8 @@ class Linearized:
         """
         program = self.program
         (output,), (wrt,) = program.outputs, program.wrt
-        if not program.on_device or program.pair.pinned or not program.pair.broadcasts:
+        usual = self[wrt].dtype in (np.float32, np.float16) and not program.pair.pinned
+        if not (program.on_device and usual and program.pair.broadcasts):
             if isinstance(seeds, Planted):
                 seeds = seeds.dense(self[output].shape[seeds.axis])
             signal = self.backward({output: seeds})[wrt]

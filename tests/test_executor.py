@@ -248,6 +248,23 @@ def two_levels() -> Any:
     return nets.build("(float[N, 3, 8, 8] x) => (float[N, 5] z)", body, **sizes)
 
 
+@pytest.mark.usefixtures("pretended")
+def test_pixels_of_integer_inputs_are_computed_on_the_host() -> None:
+    """Gradient x input of bytes is no product that ONNX knows."""
+    body = """
+        f = Cast<to = 1>(x) a = Conv(f, w1) r = Relu(a) g = GlobalAveragePool(r)
+        v = Flatten(g) z = MatMul(v, w2)
+    """
+    proto = nets.build("(uint8[N, 3, 8, 8] x) => (float[N, 4] z)", body, w1=(6, 3, 3, 3), w2=(6, 4))
+    x = np.random.default_rng(0).integers(0, 255, (1, 3, 8, 8), np.uint8)
+    found = ox.decompose(nets.load(proto), x, layers=["a"])
+    with on_the_cpu():
+        expected = ox.decompose(nets.load(proto), x, layers=["a"])
+    assert found.leaves and [n.id for n in found.leaves] == [n.id for n in expected.leaves]
+    for a, b in zip(found.leaves, expected.leaves, strict=True):
+        np.testing.assert_allclose(a.pixels, b.pixels, rtol=1e-4)
+
+
 @pytest.mark.parametrize("axis", [1, 3])
 def test_planes_of_signals_on_a_device(axis: int, pretended: list[PretendCuda]) -> None:
     executor = Executor("cpu")
