@@ -133,11 +133,10 @@ class Pair:
         return self._export([*self._graph.nodes, *self._once], self._sources(), results)
 
     @property
-    def enters(self) -> bool:
-        """Whether residuals, coming from another graph, pass something first that many seeds can share."""
-        op = Emitter("enter")
-        self._entered(op)
-        return bool(op.nodes)
+    def entering(self) -> int:
+        """Elements of one image's residuals that pass something first, coming from another graph."""
+        entered = self._entered(Emitter("enter"))
+        return sum(prod(t.shape[1:]) for name, t in entered.items() if t.name != name)
 
     def backward(self, copies: int = 1) -> Part:
         """Residuals and seeds -> gradients; `copies` > 1: that many seeds of each image, a pass for each."""

@@ -124,10 +124,14 @@ def test_nine_seeds_of_an_image_take_two_runs_of_four_and_one(
 
 
 def test_long_passes_are_not_written_four_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor those down to a layer, whose maps are small."""
+    """Nor those of small maps, or down to a layer, where they are."""
     case = _case("masks", SHARED)
     program = make_program(case)
     assert program.pair.each and program.pair.steps == 5
+    assert program.pair.entering == 3 * 16 * 4 * 4
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxplain.program.FEW_ELEMENTS", 3 * 16 * 4 * 4 + 1)
+        assert not make_program(case).pair.each
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
     assert not Program(Pair(graph, ["y"], ["r"], VJP), Executor("cpu")).pair.each
     monkeypatch.setattr("onnxplain.program.MANY_NODES", 19)

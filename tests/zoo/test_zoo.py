@@ -138,8 +138,9 @@ def test_several_seeds_of_an_image_are_pulled_back_as_each_alone(name: str) -> N
 
 @pytest.fixture
 def blocks_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the few channels of these nets enter blocks too."""
+    """Let the few channels of these nets, and their small maps, enter blocks too."""
     monkeypatch.setattr(blocked, "_BLOCK", 1)
+    monkeypatch.setattr("onnxplain.program.FEW_ELEMENTS", 1)
 
 
 @each
