@@ -180,10 +180,11 @@ class Session:
         Raises ModelError when onnxruntime fails; feeds are checked before they come here.
         """
         used = self._fed | {k: v for k, v in feeds.items() if k in self.inputs}
+        session = self._of_shapes(used)
         try:
             if self.on_device:
-                return self._run_on_device(used, set(keep))
-            results = self._session.run(self.outputs, used)
+                return self._run_on_device(session, used, set(keep))
+            results = session.run(self.outputs, used)
         except Exception as error:  # onnxruntime raises a family of pybind11 types
             raise ModelError(f"onnxruntime failed on this model: {_first_line(error)}") from error
         return dict(zip(self.outputs, results, strict=True))
@@ -198,13 +199,14 @@ class Session:
             found = known.pop(shapes, None)
             if found is None:
                 found = self._again() if known else self._session
-                while len(known) >= SHAPES:
+                if len(known) >= SHAPES:
                     del known[next(iter(known))]  # the one not used for longest
             known[shapes] = found
             return found
 
-    def _run_on_device(self, feeds: Mapping[str, Value], keep: set[str]) -> dict[str, Value]:
-        session = self._of_shapes(feeds)
+    def _run_on_device(
+        self, session: Any, feeds: Mapping[str, Value], keep: set[str]
+    ) -> dict[str, Value]:
         binding = session.io_binding()
         for name, value in feeds.items():
             if isinstance(value, np.ndarray):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxplain import batching
 from onnxplain.ablation import Ablation
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.split import Pair
@@ -44,21 +45,6 @@ if TYPE_CHECKING:
 
 SIZES = 8
 """Image sizes whose graphs and sessions are kept, for files that leave the size open."""
-
-BATCH, BATCH_ON_CPU = 16, 4
-"""Images run at once where memory allows: larger batches are no faster. On a CPU the fewer where activations
-leave its caches: gradients of MobileNetV2 and EfficientNet-B0 take a fifth less time with 4 than with 16,
-those of VGG-16 6 % more; with pictures of 32 x 32, 16 are the faster."""
-
-CACHED = 1 << 26
-"""Bytes of activations that count as small enough for the larger batch on a CPU."""
-
-SEEDS, SEEDS_ON_CPU = 32, 4
-"""Seeds of one image pulled back at once. On a CPU the signals of more leave its caches: active maps took
-up to 15 % less time with 4 than with 32."""
-
-SMALL = 1 << 28
-"""Bytes of activations for which nobody asks how much memory is left."""
 
 
 def load(
@@ -263,34 +249,25 @@ class Model:
     @property
     def together(self) -> int:
         """How many images are run at once where memory allows."""
-        small = BATCH * self.graph.bytes_per_image <= CACHED
-        return BATCH if small or not self.executor.on_cpu else BATCH_ON_CPU
+        return batching.images(self.graph, self.executor)
 
     def at_once(self, most: int) -> int:
-        """Return how many images, or seeds of one image, fit half of the memory left: from 1 to `most`.
-
-        On a device at most `SEEDS`: more gain nothing.
-        """
-        most = most if self.executor.on_cpu else min(most, SEEDS)
-        wanted = most * self.graph.bytes_per_image
-        if most <= 1 or wanted <= SMALL:
-            return max(1, most)
-        return max(1, int(most * min(1.0, self.executor.available / 2 / wanted)))
+        """Return how many images, or seeds of one image, fit half of the memory left: from 1 to `most`."""
+        return batching.fitting(most, self.graph, self.executor)
 
     @property
     def seeds_at_once(self) -> int:
-        """How many seeds of one image to pull back at once.
-
-        On a CPU one where activations are multiplied with each other: onnxruntime multiplies a stack by one
-        matrix twice as slowly as pair by pair.
-        """
-        if not self.executor.on_cpu:
-            return self.at_once(SEEDS)
-        return 1 if self.graph.attends else self.at_once(SEEDS_ON_CPU)
+        """How many seeds of one image to pull back at once."""
+        return self.at_once(batching.seeds(self.graph, self.executor))
 
     def rows(self, feeds: Feeds, chosen: slice | Sequence[int]) -> Feeds:
         """Return the feeds of some of the images; settings that all images share stay as they are."""
         return choose_rows(feeds, chosen, self.graph.inputs)
+
+    def versions(self, feeds: Feeds, of: Sequence[int], altered: Feeds) -> Feeds:
+        """Return the feeds of altered versions of an input; what else those images have is repeated."""
+        others = {k: v for k, v in feeds.items() if k not in altered}
+        return {**self.rows(others, of), **altered}
 
     def values(self, feeds: Feeds, names: Sequence[str]) -> Feeds:
         """Run the model and return tensors by name (outputs, layers): one batch, unchecked."""

@@ -26,7 +26,6 @@ COPIES = 4
 """Backward passes in one graph for several seeds of one image: they share what brings residuals into blocks.
 With 8 onnxruntime takes up to twice as long to make it, and a pass at most 4 % less."""
 
-
 FEW_ELEMENTS = 1_000_000
 """Masks of fewer elements stay in the processor's caches, where seeds of one image gain more by running
 together than by staying in blocks: 10 to 20 % on networks for pictures of 32 x 32."""
@@ -105,7 +104,8 @@ class Program:
         Down to an input, where maps are largest, the one for onnxruntime's blocked layout if enough enters
         it: seeds of one image then take a pass each. Else residuals of one image broadcast.
         """
-        if not self._blocked or not set(self.wrt) <= self._given.per_image:
+        long = self._given.length > MANY_NODES  # the other is then not even written
+        if long or not self._blocked or not set(self.wrt) <= self._given.per_image:
             return self._given
         short, large = COPIES * self._each.steps <= MANY_NODES, self._each.entering >= FEW_ELEMENTS
         return self._each if short and large else self._given

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "version", "files", "memory"},
     {"graph", "preprocess", "results", "executor", "target", "bundled", "hierarchy"},
     {"backward", "render"},
-    {"program", "ablation", "feeds"},
+    {"program", "ablation", "feeds", "batching"},
     {"model"},
     {"dataset"},
     {"methods"},

@@ -90,7 +90,7 @@ def test_little_memory_makes_small_batches_of_the_same_numbers(
     ]
     tree = ox.decompose(model, x[:1])
     room = 2 * images * model.graph.bytes_per_image
-    monkeypatch.setattr("onnxplain.model.SMALL", 0)
+    monkeypatch.setattr("onnxplain.batching.SMALL", 0)
     monkeypatch.setattr("onnxplain.memory.available", lambda: room + 1)
     assert model.at_once(16) == images
     assert [len(rows["x"]) for rows in model.batches({"x": x})] == [images] * (7 // images) + (

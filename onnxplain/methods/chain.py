@@ -79,19 +79,23 @@ class Chain:
         rows = _as_layer(np.stack(planes)[:, None], layer)
         return Planted(rows, np.array(channels, np.int64), _channel_axis(layer))
 
-    def pull(self, level: int, seeds: Array | Planted | Pulled, weight: Weigh) -> Pulled:
+    def pull(
+        self, level: int, seeds: Array | Planted | Pulled, weight: Weigh | None = None
+    ) -> Pulled:
         """Return the gradients at the next level down, of seeds at `level`.
 
         seeds: [B, ...] as the explained tensor at level 0, below what `planted` or another pull gave. weight:
-        what `Pulled.contributions` sum, of the gradient and the activation.
+        what `Pulled.contributions` sum, of the gradient and the activation; None where nobody asks for them.
         """
         formula = Contributions(weight, self.layers[level])
-        parts, sums = [], []
+        parts, sums = [], list[Array]()
         for rows, count in _parts(seeds, self.job.model.at_once(len(seeds))):
             found = self._segments[level].reduced(rows, formula, keep=("signal",))
             parts.append((found["signal"], count))
-            sums.append(found["contributions"][:count].astype(np.float64))
-        return Pulled(parts, np.concatenate(sums), self.layers[level], self.job.model.executor)
+            if weight is not None:
+                sums.append(found["contributions"][:count].astype(np.float64))
+        contributions = np.concatenate(sums) if sums else None
+        return Pulled(parts, contributions, self.layers[level], self.job.model.executor)
 
     def pixels(self, seeds: Planted | Pulled) -> Array:
         """Return gradient x input, summed over colours, float32 [B, H, W], of seeds at the lowest level."""
@@ -109,42 +113,44 @@ class Chain:
 class Pulled:
     """Gradients at a level, where they were computed: parts of so many rows, in the layer's order of axes.
 
-    `contributions`: float64 [B, K], what each channel contributes to each seed's decision.
+    `contributions`: float64 [B, K], what each channel contributes to each seed's decision, if asked for.
     """
 
     parts: list[tuple[Value, int]]
-    contributions: Array
+    contributions: Array | None
     layer: Layer
     executor: Executor
 
     def __len__(self) -> int:
         """Return the number of seeds."""
-        return len(self.contributions)
+        return sum(count for _, count in self.parts)
 
     def planes(self, rows: Sequence[int], channels: Sequence[int]) -> Array:
-        """Return the gradient of each row at a channel, float32 [n, h, w]."""
+        """Return the gradient of each row at a channel, float32 [n, h, w]; n is 1 or more."""
         at, wanted, first = np.array(rows, np.int64), np.array(channels, np.int64), 0
-        found: dict[int, Array] = {}
+        places, found = [], []
         for value, count in self.parts:
             inside = np.flatnonzero((first <= at) & (at < first + count))
             if len(inside):
                 pairs = at[inside] - first, wanted[inside]
-                some = self.executor.planes(value, *pairs, _channel_axis(self.layer))
-                found.update(zip(inside.tolist(), some, strict=True))
+                places.append(inside)
+                found.append(self.executor.planes(value, *pairs, _channel_axis(self.layer)))
             first += count
-        shape = (len(at), *(found[0].shape or (1, 1))) if found else (0, 1, 1)
-        return np.array([found[i] for i in range(len(at))], np.float32).reshape(shape)
+        planes = np.concatenate(found)[np.argsort(np.concatenate(places))]
+        return planes.reshape(len(at), *(planes.shape[1:] or (1, 1))).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class Contributions:
     """The gradients at a layer, and what each channel contributes: the sum of weight x activation."""
 
-    weight: Weigh
+    weight: Weigh | None
     layer: Layer
 
     def __call__(self, op: Any, signal: Any, value: Any) -> dict[str, Any]:
-        """Return {"signal": [B, ...], "contributions": [B, K]}."""
+        """Return {"signal": [B, ...], "contributions": [B, K]}, the latter where there is a weight."""
+        if self.weight is None:
+            return {"signal": signal}
         axes = self.layer.axes or ""
         positions = [axes.index(role) for role in "HW" if role in axes]
         terms = op.Mul(self.weight(op, signal, positions), value)

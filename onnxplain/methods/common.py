@@ -92,8 +92,8 @@ class Job:
         count, images, total = 0, list(range(len(seed))), np.zeros(())
         left, at_once = iter(versions), max(1, self.model.together // len(images))
         while group := list(islice(left, at_once)):
-            feeds = self.model.rows(self.feeds, images * len(group))
-            feeds = {**feeds, self.source: np.concatenate(group)}
+            altered = {self.source: np.concatenate(group)}
+            feeds = self.model.versions(self.feeds, images * len(group), altered)
             found = self._gradients(feeds, np.concatenate([seed] * len(group)))
             found = found.reshape(len(group), len(images), *found.shape[1:])
             total = total + found.sum(0, dtype=np.float64)

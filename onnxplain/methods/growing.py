@@ -94,7 +94,9 @@ class Growing:
         self.edges: list[HEdge] = []
         # A supporting node's seed is its channel's plane [h, w]; all else is 0.
         self._planes: dict[str, Array] = {}
-        self._from_root: Array | Pulled = seeds.seed  # its gradient at the level just reached
+        self._from_root: Array | Pulled = (
+            seeds.seed
+        )  # the root's gradient at the level just reached
 
     def descend(self, level: int) -> None:
         """Decompose the nodes of the level above into channels of this one, by one batched backward."""
@@ -105,8 +107,11 @@ class Growing:
         seeds = self.chain.seeds.seed if level == 1 else self._seeds(level - 1, parents)
         pulled = explaining = self.chain.pull(level - 1, seeds, weight)
         if self.rules.seed == "root":
-            self._from_root = explaining = self.chain.pull(level - 1, self._from_root, weight)
+            if level > 1:
+                explaining = self.chain.pull(level - 1, self._from_root)
+            self._from_root = explaining
         contributions = pulled.contributions
+        assert contributions is not None
         links = [
             link
             for row, parent in enumerate(parents)
@@ -117,7 +122,8 @@ class Growing:
             kept = [x.share for x in links if x.row == row and x.contribution > 0]
             residual = parent.decision - float(contributions[row].sum())
             self.nodes[parent.id] = replace(parent, residual=residual, coverage=float(sum(kept)))
-        self._add(level, links, explaining)
+        if links:
+            self._add(level, links, explaining)
 
     def attribute_leaves(self) -> None:
         """Pull every leaf's decision down to the input, those of one level together."""
@@ -129,7 +135,7 @@ class Growing:
                 continue
             seeds: Planted | Pulled = self._seeds(level, leaves)
             for below in range(level, bottom):
-                seeds = self.chain.pull(below, seeds, WEIGHTS[self.rules.weight])
+                seeds = self.chain.pull(below, seeds)
             for leaf, pixels in zip(leaves, self.chain.pixels(seeds), strict=True):
                 self.nodes[leaf.id] = replace(self.nodes[leaf.id], pixels=pixels)
 

@@ -14,9 +14,7 @@ from onnxplain.results import bilinear, minmax
 from onnxplain.target import scores
 
 RUNS = 32
-"""Perturbed copies of a layer run at once."""
-IMAGES = 8
-"""Perturbed images run at once: more leave a CPU's caches and take up to four times as long each."""
+"""Perturbed copies of a layer, or masks of an image, that are made at once."""
 
 _OPTIONS = {"shap_cam": {"permutations": (64, 1), "seed": (0, 0)}}  # default and least value
 
@@ -100,10 +98,8 @@ def _run_input(f: Found, i: int, feeds: dict[str, Array]) -> Array:
     """Return the score of several versions of image i's input."""
     model = f.job.model
     name = model.graph.source.name
-    others = {k: v for k, v in feeds.items() if k != name}
-    same = {**model.rows(others, [0] * len(feeds[name])), name: feeds[name]}
-    most = IMAGES if model.executor.on_cpu else RUNS
-    batches = model.batches(same, most)
+    same = model.versions(feeds, [0] * len(feeds[name]), {name: feeds[name]})
+    batches = model.batches(same)
     parts = [model.values(rows, (f.job.output,))[f.job.output] for rows in batches]
     return _scores(f, i, np.concatenate(parts))
 

@@ -118,7 +118,7 @@ def _against_others(
 ) -> tuple[Array, int]:
     """Return the gradient [1, ...] where it beats (active) or trails (inactive) every other class's, else 0.
 
-    One forward of one image, then one backward over all classes: its residuals broadcast against the seeds.
+    One forward of one image, then backward passes over all classes.
     """
     logits = linearized[job.output]
     if logits.ndim != 2 or (seeds.classes < 0).any():

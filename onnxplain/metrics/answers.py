@@ -16,10 +16,6 @@ from onnxplain.model import Model
 from onnxplain.results import Prediction
 from onnxplain.target import as_target
 
-ON_CPU, ON_GPU = 4, 32
-"""Altered versions of an image that are made and run at once: on a CPU more leave its caches; MobileNetV2,
-the SqueezeNets and ResNet-20 took up to twice as long per version at 32."""
-
 
 class Answers:
     """A batch of images, the class that is explained of each, and the model's answers.
@@ -74,9 +70,9 @@ class Answers:
 
     def to(self, i: int, versions: Array) -> Array:
         """Return the logits of altered versions [m, ...] of image i, float64 [m, C]."""
-        beside = {k: v for k, v in self.feeds.items() if k != self.source.name}
-        feeds = self.model.rows(beside, [i] * len(versions)) | {self.source.name: versions}
-        parts = [self._run(rows) for rows in self.model.batches(feeds, self._at_once)]
+        altered = {self.source.name: versions}
+        feeds = self.model.versions(self.feeds, [i] * len(versions), altered)
+        parts = [self._run(rows) for rows in self.model.batches(feeds)]
         return np.concatenate(parts).astype(np.float64)
 
     def to_many(self, i: int, count: int, make: Callable[[slice], Array]) -> Array:
@@ -84,7 +80,7 @@ class Answers:
 
         make: gives some of them, few at a time.
         """
-        size = self._at_once
+        size = self.model.together
         parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
         return np.concatenate([self.to(i, make(part)) for part in parts])
 
@@ -104,10 +100,6 @@ class Answers:
         """Return maps [m, H, W] with the axes of the input, to be broadcast over its colours."""
         assert self.source.axes is not None
         return np.expand_dims(planes, self.source.axes.index("C"))
-
-    @cached_property
-    def _at_once(self) -> int:
-        return ON_CPU if self.model.providers[0] == "CPUExecutionProvider" else ON_GPU
 
     def _run(self, rows: dict[str, Array]) -> Array:
         return self.model.values(rows, (self._name,))[self._name]

@@ -15,10 +15,10 @@ import pytest
 import onnxplain as ox
 from onnxplain.backward import VJP
 from onnxplain.backward.variants import GUIDED, RESCALE
+from onnxplain.batching import BATCH
 from onnxplain.errors import InputError
 from onnxplain.methods.cam import CAMS
 from onnxplain.methods.registry import METHODS, explain
-from onnxplain.model import BATCH
 from onnxplain.results import Explanation, Record
 from tests import nets
 
