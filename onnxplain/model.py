@@ -14,7 +14,6 @@ import numpy as np
 from onnxplain import batching
 from onnxplain.ablation import Ablation
 from onnxplain.backward import VJP, RuleTable
-from onnxplain.backward.split import Pair
 from onnxplain.errors import ConfigError, LayerError, TargetError
 from onnxplain.executor import Array, Device, Executor, Session, runtime_version
 from onnxplain.feeds import Feeds, check_feeds, choose_rows, input_spec
@@ -280,8 +279,7 @@ class Model:
         key = (tuple(outputs), tuple(wrt), rules)
         with self._lock:
             if key not in self._programs:
-                pair = Pair(self.graph.nodes, key[0], key[1], rules)
-                self._programs[key] = Program(pair, self.executor)
+                self._programs[key] = Program(self.graph.nodes, *key, self.executor)
             return self._programs[key]
 
     def ablation(self, layer: Layer, output: str | None = None) -> Ablation:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxplain.backward import VJP
-from onnxplain.backward.split import REFERENCE, Formula, Pair
+from onnxplain.backward import VJP, RuleTable
+from onnxplain.backward.split import REFERENCE, Formula, Pair, per_image
 from onnxplain.backward.variants.blocked import BLOCKED
 from onnxplain.errors import InputError
 from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
 from onnxplain.graph.compute import NUMPY
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
 
 MANY_NODES = 1500
 """Above it two graphs, of forward and backward, are made sooner than one: the time grows with the square."""
@@ -38,12 +42,24 @@ class Program:
     once. The image count of the forward (n) and the seed count (B) agree, or n is 1.
     """
 
-    def __init__(self, pair: Pair, executor: Executor) -> None:
-        """Take the graphs of `pair` and the device to run them on."""
-        self._given = pair
-        self.outputs, self.wrt = pair.outputs, pair.wrt
-        self.rules, self.notes = pair.rules, tuple(pair.notes)
-        self._executor = executor
+    def __init__(
+        self,
+        graph: gs.Graph,
+        outputs: Sequence[str],
+        wrt: Sequence[str],
+        rules: RuleTable,
+        executor: Executor,
+    ) -> None:
+        """Write the backward pass; raises UnsupportedOpError and ModelError as `Pair` does."""
+        self.outputs, self.wrt = tuple(outputs), tuple(wrt)
+        self._graph, self._table, self._executor = graph, rules, executor
+        self._blocked = rules is VJP and executor.on_cpu
+        self._short = len(graph.nodes) <= MANY_NODES
+        self.per_image = per_image(graph)
+        to_input = set(wrt) <= self.per_image
+        # The one that is run first, or nearly always. Whatever is the same for both is read off it.
+        self._first = self._each if self._short and to_input else self._given
+        self.rules, self.notes = rules.name, tuple(self._first.notes)
         self._reduced: dict[tuple[Formula, int | None], Session] = {}
         self._baseline: dict[str, Array] | None = None
         self._references: dict[int, dict[str, Value]] = {}
@@ -59,11 +75,11 @@ class Program:
 
     @property
     def _has_few_residuals(self) -> bool:
-        return len(self.pair.residuals) <= MANY_RESIDUALS
+        return len(self._first.residuals) <= MANY_RESIDUALS
 
     @property
     def _one_run(self) -> bool:
-        return self.pair.length <= MANY_NODES and self._has_few_residuals
+        return self._short and self._has_few_residuals
 
     @cached_property
     def _backward_session(self) -> Session:
@@ -104,20 +120,22 @@ class Program:
         Down to an input, where maps are largest, the one for onnxruntime's blocked layout if enough enters
         it: seeds of one image then take a pass each. Else residuals of one image broadcast.
         """
-        long = self._given.length > MANY_NODES  # the other is then not even written
-        if long or not self._blocked or not set(self.wrt) <= self._given.per_image:
+        each = self._first
+        if not (each.each and self._blocked):
             return self._given
-        short, large = COPIES * self._each.steps <= MANY_NODES, self._each.entering >= FEW_ELEMENTS
-        return self._each if short and large else self._given
+        short, large = COPIES * each.steps <= MANY_NODES, each.entering >= FEW_ELEMENTS
+        return each if short and large else self._given
 
-    @property
-    def _blocked(self) -> bool:
-        return self._given.table is VJP and self._executor.on_cpu
+    @cached_property
+    def _given(self) -> Pair:
+        """The pair whose residuals of one image serve many seeds."""
+        return Pair(self._graph, self.outputs, self.wrt, self._table)
 
     @cached_property
     def _each(self) -> Pair:
         """The pair for one seed per image; on the CPU written for its blocked layout."""
-        return self._given.one_each(BLOCKED if self._blocked else self._given.table)
+        table = BLOCKED if self._blocked else self._table
+        return Pair(self._graph, self.outputs, self.wrt, table, one_each=True)
 
     def pull(
         self, values: Mapping[str, Value], seeds: Mapping[str, Array], copies: int = 1
@@ -143,7 +161,7 @@ class Program:
         """
         references = self._reference(feeds)
         keep = [r for r in self.pair.residuals if r not in (*self.outputs, *self.wrt)]
-        inside = set(self.wrt) <= set(feeds) - self.pair.per_image
+        inside = set(self.wrt) <= set(feeds) - self.per_image
         session = self._segment_session if inside else self.forward_session
         values = session.run({**feeds, **references}, keep=keep)
         return Linearized(self, dict(feeds), {**feeds, **values})
@@ -158,7 +176,7 @@ class Program:
     @cached_property
     def seed_sizes(self) -> Mapping[str, tuple[int, ...]] | None:
         """Sizes of one image's seed, by output; None where the graph does not tell."""
-        return self.pair.seed_sizes
+        return self._first.seed_sizes
 
     def explain(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array] | None) -> Linearized:
         """Run `forward`, and along with it the backward pass of these seeds, one per image.
@@ -169,7 +187,7 @@ class Program:
         if not self._one_run:
             return self.forward(feeds)
         found = self.fused(feeds, seeds)
-        signals = {name: found.pop(f"gradient({name})") for name in self.pair.gradients}
+        signals = {name: found.pop(f"gradient({name})") for name in self._first.gradients}
         values = {**feeds, **found}  # an output may be an input of the model itself
         if seeds is None:
             seeds = {name: largest(values[name]) for name in self.outputs}
@@ -207,8 +225,8 @@ class Program:
 
         Raises InputError where it is not, or before `set_reference`.
         """
-        alike = self.pair.one_reference or (self.pair.pinned and not self.pair.beside)
-        if self.pair.references and not alike:
+        alike = self._first.one_reference or (self._first.pinned and not self._first.beside)
+        if self._first.references and not alike:
             raise InputError(
                 f"the reference pass from {', '.join(self.wrt)!r} depends on the images"
             )
@@ -216,7 +234,7 @@ class Program:
 
     @cached_property
     def _reference_session(self) -> Session:
-        return self._executor.session(self.pair.reference())
+        return self._executor.session(self._first.reference())
 
     def _reference(self, feeds: Mapping[str, Array]) -> dict[str, Value]:
         """Return what the rules read at the reference; computed once where it is the same for all images.
@@ -224,17 +242,17 @@ class Program:
         It is not where an axis merges images with heads or windows, or the rest of the network reads a
         second input.
         """
-        if not self.pair.references:
+        if not self._first.references:
             return {}
         if self._baseline is None:
             raise InputError(f"rule table {self.rules!r} needs set_reference() first")
-        rows = 1 if self.pair.one_reference or self.pair.pinned else _rows(feeds)
+        rows = 1 if self._first.one_reference or self._first.pinned else _rows(feeds)
         if rows in self._references:
             return self._references[rows]
         at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}
-        found = self._reference_session.run({**at, **{k: feeds[k] for k in self.pair.beside}})
+        found = self._reference_session.run({**at, **{k: feeds[k] for k in self._first.beside}})
         named = {name + REFERENCE: value for name, value in found.items()}
-        if not self.pair.beside:
+        if not self._first.beside:
             self._references[rows] = named
         return named
 
@@ -305,9 +323,9 @@ class Linearized:
             if pair.pinned or pair.each:
                 return self._in_parts(seeds, COPIES if pair.each else 1)
             if not pair.broadcasts:
-                per_image = pair.per_image | set(self.program.wrt)
+                repeated = self.program.per_image | set(self.program.wrt)
                 tiled = {
-                    k: np.repeat(v, count, axis=0) if k in per_image else v
+                    k: np.repeat(v, count, axis=0) if k in repeated else v
                     for k, v in self.feeds.items()
                 }
                 return self.program.forward(tiled).backward(seeds)

@@ -86,19 +86,9 @@ class Pair:
         self._split(op.nodes)
 
     @property
-    def length(self) -> int:
-        """The number of nodes of the whole network."""
-        return len(self._graph.nodes)
-
-    @property
     def steps(self) -> int:
         """The number of nodes that every seed passes on its way back."""
         return len(self._per_seed_nodes)
-
-    @property
-    def per_image(self) -> set[str]:
-        """Names of the model inputs that have a row for each image; the others are settings."""
-        return {t.name for t in self._graph.inputs if t.shape and isinstance(t.shape[0], str)}
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -191,10 +181,6 @@ class Pair:
         forward = [t for t in self._named(self.outputs + self.wrt) if t.name not in inputs]
         starts = [*self._sources(), *self._seeds, *self._largest]
         return self._export(nodes, starts, _unique([*forward, *self._gradients]))
-
-    def one_each(self, rules: RuleTable) -> Pair:
-        """Return this pair for one seed per image, its backward pass under another table."""
-        return Pair(self._graph, self.outputs, self.wrt, rules, one_each=True)
 
     def tail(self) -> Part:
         """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
@@ -293,6 +279,11 @@ class Pair:
         read = {x.name for n in nodes for x in reads(n)} | {t.name for t in outputs}
         inputs = [t for t in inputs if t.name in read]
         return export(self._graph, nodes, inputs, outputs)
+
+
+def per_image(graph: gs.Graph) -> set[str]:
+    """Return the names of the inputs that have a row for each image; the others are settings."""
+    return {t.name for t in graph.inputs if t.shape and isinstance(t.shape[0], str)}
 
 
 class _References(Mapping[str, gs.Tensor]):

@@ -14,7 +14,6 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 from onnxplain.backward import VJP, RuleTable
-from onnxplain.backward.split import Pair
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
 from onnxplain.program import Program
@@ -93,7 +92,7 @@ def make_program(case: Case, rules: RuleTable = VJP) -> Program:
     inputs = {k: ("N", *s) for k, s in case.inputs.items()}
     graph, why = canonicalize(import_graph(case.model()), inputs)
     assert (why is not None) == case.pinned, why
-    return Program(Pair(graph, ["y"], list(inputs), rules), Executor("cpu", threads=1))
+    return Program(graph, ["y"], list(inputs), rules, Executor("cpu", threads=1))
 
 
 def forward64(case: Case, x: dict[str, np.ndarray]) -> np.ndarray:

@@ -9,7 +9,6 @@ import onnx
 import pytest
 
 from onnxplain.backward import VJP
-from onnxplain.backward.split import Pair
 from onnxplain.backward.variants.blocked import BLOCKED
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
@@ -133,7 +132,7 @@ def test_long_passes_are_not_written_four_times(monkeypatch: pytest.MonkeyPatch)
         patch.setattr("onnxplain.program.FEW_ELEMENTS", 3 * 16 * 4 * 4 + 1)
         assert not make_program(case).pair.each
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
-    assert not Program(Pair(graph, ["y"], ["r"], VJP), Executor("cpu")).pair.each
+    assert not Program(graph, ["y"], ["r"], VJP, Executor("cpu")).pair.each
     monkeypatch.setattr("onnxplain.program.MANY_NODES", 19)
     assert not make_program(case).pair.each
 
@@ -142,7 +141,7 @@ def test_a_gate_that_is_asked_for_keeps_its_signal() -> None:
     case = _case("SiLU", "g = Sigmoid(x) y = Mul(x, g)")
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
     program, plain = (
-        Program(Pair(graph, ["y"], ["x", "g"], rules), Executor("cpu", threads=1))
+        Program(graph, ["y"], ["x", "g"], rules, Executor("cpu", threads=1))
         for rules in (VJP, PLAIN)
     )
     x, seed = (case.draw(np.random.default_rng(i), 2)["x"] for i in (1, 2))

@@ -22,7 +22,6 @@ from onnx.reference.op_run import OpRun
 
 import onnxplain.backward.rules  # noqa: F401  (registers the rules)
 from onnxplain.backward import VJP
-from onnxplain.backward.split import Pair
 from onnxplain.executor import Executor
 from onnxplain.graph.attention import ATTENTION
 from onnxplain.graph.canonical import canonicalize, import_graph
@@ -117,7 +116,7 @@ class NodeCase:
         shapes = {k: self.values[k].shape for k in self.free}
         graph, why = canonicalize(import_graph(fixed), shapes)
         assert why is None, why
-        return Program(Pair(graph, outputs, self.free, VJP), Executor("cpu", threads=1))
+        return Program(graph, outputs, self.free, VJP, Executor("cpu", threads=1))
 
     def check(self) -> None:
         """Assert <gradient, u> = d<seed, y>/du for every free input."""

@@ -8,7 +8,6 @@ import torch
 
 import onnxplain.backward.rules  # noqa: F401  (registers the rules)
 from onnxplain.backward import VJP
-from onnxplain.backward.split import Pair
 from onnxplain.errors import UnsupportedOpError
 from onnxplain.executor import Executor
 from onnxplain.graph.canonical import canonicalize, import_graph
@@ -89,7 +88,7 @@ def test_dynamic_quantisation_holds_its_scale_fixed(rng: np.random.Generator) ->
     graph, why = canonicalize(import_graph(case.model()), {"x": ("N", 10)})
     assert why is not None
     x, seed = _draw(rng, (1, 10))
-    linearized = Program(Pair(graph, ["y"], ["x"], VJP), Executor("cpu")).forward({"x": x})
+    linearized = Program(graph, ["y"], ["x"], VJP, Executor("cpu")).forward({"x": x})
     np.testing.assert_allclose(linearized.backward({"y": seed})["x"], seed, rtol=1e-6)
 
 
@@ -154,6 +153,6 @@ def test_dynamic_scale_outside_integer_arithmetic_is_held_fixed_too(
     case = Case("", body, {"x": (10,)}, (3,), initializers={"w": w})
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", 10)})
     x, seed = _draw(rng, (1, 10))[0], rng.normal(size=(1, 3)).astype(np.float32)
-    linearized = Program(Pair(graph, ["y"], ["x"], VJP), Executor("cpu")).forward({"x": x})
+    linearized = Program(graph, ["y"], ["x"], VJP, Executor("cpu")).forward({"x": x})
     found = linearized.backward({"y": seed})["x"]
     np.testing.assert_allclose(found, seed @ w.T, rtol=1e-5)

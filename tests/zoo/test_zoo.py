@@ -10,7 +10,6 @@ import pytest
 
 import onnxplain as ox
 from onnxplain.backward import VJP
-from onnxplain.backward.split import Pair
 from onnxplain.backward.variants import blocked
 from onnxplain.errors import LayerError, UnsupportedOpError
 from onnxplain.program import Program
@@ -122,13 +121,12 @@ def test_several_seeds_of_an_image_are_pulled_back_as_each_alone(name: str) -> N
     """Six: four passes in one graph, and two alone."""
     at_size, feeds = SUBJECTS[name].model.fit(SUBJECTS[name].images(1))
     output, source = at_size.graph.logit.tensor, at_size.graph.source.name
-    pair = Pair(at_size.graph.nodes, [output], [source], VJP)
-    program = Program(pair, at_size.executor)
+    program = Program(at_size.graph.nodes, [output], [source], VJP, at_size.executor)
     assert program.pair.each == (name not in NOTHING_IN_BLOCKS)
     linearized = program.forward(feeds)
     seeds = np.random.default_rng(6).normal(size=(6, *linearized[output].shape[1:]))
     found = linearized.backward({output: seeds})[source]
-    plain = Program(Pair(at_size.graph.nodes, [output], [source], PLAIN), at_size.executor)
+    plain = Program(at_size.graph.nodes, [output], [source], PLAIN, at_size.executor)
     for alone in (linearized, plain.forward(feeds)):
         expected = [alone.backward({output: seed[None]})[source][0] for seed in seeds]
         errors = np.linalg.norm((found - expected).reshape(6, -1), axis=1)
