@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,9 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxplain.errors import ModelError
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 Array = np.ndarray[Any, Any]
 
@@ -69,25 +73,31 @@ def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1)
 
 
 def _run_reference(node: gs.Node, inputs: Sequence[Array | None], opset: int) -> list[Array]:
-    from onnx.reference import ReferenceEvaluator
-
     feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
     proto = OnnxExporter.export_node(node)
+    proto.name = ""
     del proto.input[:], proto.output[:]
     proto.input.extend(f"x{i}" if x is not None else "" for i, x in enumerate(inputs))
     proto.output.extend(f"y{i}" if not y.is_empty() else "" for i, y in enumerate(node.outputs))
-    value = onnx.helper.make_empty_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [proto], "fold", [value(k) for k in feeds], [value(y) for y in proto.output if y]
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     try:
         with np.errstate(all="ignore"):  # infinities in masks are legitimate constants
-            results = iter(ReferenceEvaluator(model).run(None, feeds))
+            results = iter(_evaluator(proto.SerializeToString(), opset).run(None, feeds))
     except Exception as error:  # the reference kernels trust their inputs and raise anything
         raise ModelError(f"{node.op} (node {node.name!r}) cannot be computed: {error}") from error
     # In order, because sessions share large constants as they are and a Transpose returns a view.
     return [np.asarray(next(results), order="C") if y else np.zeros(0) for y in proto.output]
+
+
+@lru_cache(maxsize=256)  # making one takes longer than running it, and nodes repeat
+def _evaluator(node: bytes, opset: int) -> ReferenceEvaluator:
+    from onnx.reference import ReferenceEvaluator
+
+    proto = onnx.NodeProto.FromString(node)
+    value = onnx.helper.make_empty_tensor_value_info
+    inputs, outputs = ([value(k) for k in names if k] for names in (proto.input, proto.output))
+    graph = onnx.helper.make_graph([proto], "fold", inputs, outputs)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
 
 
 def _constant_attribute(node: gs.Node) -> Array:
