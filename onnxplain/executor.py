@@ -14,13 +14,14 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from onnxplain import memory
 from onnxplain.errors import ConfigError, ModelError
 from onnxplain.graph.export import Part
+from onnxplain.session_cache import GRAPH, WEIGHTS, SessionCache, key_of
 
 Device = Literal["auto", "cpu", "cuda"]
 Array = np.ndarray[Any, Any]
@@ -34,6 +35,10 @@ _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'(.*?)' Status Messa
 _NOISE = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ |\S+\.(?:cc|h):\d+ "
 )
+_KEPT = {
+    "session.optimized_model_external_initializers_file_name": WEIGHTS,
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _ON_CUDA = {
@@ -51,19 +56,30 @@ class Executor:
 
     `device`: "auto" takes CUDA where onnxruntime has it and it works, "cuda" insists, "cpu" never asks.
     `threads`: of one run; None leaves the choice to onnxruntime (all cores). `tf32` lets CUDA round the
-    factors of products to TensorFloat-32, 10 bits: faster, and off unless asked for.
+    factors of products to TensorFloat-32, 10 bits: faster, and off unless asked for. `cache`: a folder that
+    keeps optimised graphs for the next process; None: the environment's ONNXPLAIN_CACHE, or none. Only
+    graphs for the CPU are kept.
     """
 
     def __init__(
-        self, device: Device = "auto", threads: int | None = None, tf32: bool = False
+        self,
+        device: Device = "auto",
+        threads: int | None = None,
+        tf32: bool = False,
+        cache: str | Path | None = None,
     ) -> None:
-        """Check the settings; raises ConfigError for an unknown device or without CUDA when insisted on."""
+        """Check the settings.
+
+        Raises ConfigError for an unknown device, without CUDA when insisted on, for an unusable cache.
+        """
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device {device!r} is unknown: choose auto, cpu or cuda")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ConfigError(f"threads must be a whole number from 1 on, got {threads!r}")
         self.device: Device = device
         self.threads, self.tf32 = threads, tf32
+        cache = cache or os.environ.get("ONNXPLAIN_CACHE")
+        self.cache = SessionCache(cache) if cache else None
         self._wanted = _available(device, tf32)
         self._device_memory = inf if self.on_cpu else memory.of_device()
         self._picking: dict[tuple[int, ...], Session] = {}
@@ -109,6 +125,43 @@ class Executor:
         """Return an onnxruntime InferenceSession of a part; raises ModelError where it refuses."""
         import onnxruntime as ort
 
+        if self.cache is not None and optimize and part.beside and self.on_cpu:
+            return self._kept(part, self.cache)
+        options = self._options(part)
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return self._created(part.model, options, part.beside)
+
+    def _kept(self, part: Part, cache: SessionCache) -> Any:
+        """Return the session of a part as the cache has it; make and add it where it has not."""
+        import onnxruntime as ort
+
+        key = key_of(cast(bytes, part.model), part.pack, ort.__version__, _DISABLED, _KEPT)
+        found = cache.find(key)
+        if found is not None:
+            options = self._options(part)
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            try:
+                return self._created(str(found), options, {})
+            except ModelError as error:
+                cache.drop(key, str(error))
+        weights, options = dict(part.beside), self._options(part)
+        try:
+            with cache.adding(key, sum(v.nbytes for v in weights.values())) as folder:
+                if folder is not None:
+                    options.optimized_model_filepath = str(folder / GRAPH)
+                    for name, value in _KEPT.items():
+                        options.add_session_config_entry(name, value)
+                return self._created(part.model, options, weights)
+        except ModelError as error:  # of the graph, or of a full disk
+            session = self._created(part.model, self._options(part), weights)
+            cache.not_kept(error)
+            return session
+
+    def _options(self, part: Part) -> Any:
+        """Return what onnxruntime is told for every session."""
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its warnings would land on the user's terminal
         options.enable_mem_pattern = False  # batch sizes vary between calls
@@ -117,18 +170,21 @@ class Executor:
         # An explanation runs several sessions in turn, each with threads of its own. Those of the last one
         # would spin on the cores that the next one needs: ResNet-50's gradient took twice as long.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        if not optimize:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        if part.beside:
-            values = [ort.OrtValue.ortvalue_from_numpy(v) for v in part.beside.values()]
-            options.add_external_initializers(list(part.beside), values)
         if not part.pack:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        return options
+
+    def _created(self, model: bytes | str, options: Any, beside: Mapping[str, Array]) -> Any:
+        import onnxruntime as ort
+
+        if beside:
+            values = [ort.OrtValue.ortvalue_from_numpy(v) for v in beside.values()]
+            options.add_external_initializers(list(beside), values)
         try:
             return ort.InferenceSession(
-                part.model, options, providers=self._wanted, disabled_optimizers=_DISABLED
+                model, options, providers=self._wanted, disabled_optimizers=_DISABLED
             )
         except Exception as error:  # onnxruntime raises a family of pybind11 types
             raise ModelError(f"onnxruntime cannot run this model: {_first_line(error)}") from error

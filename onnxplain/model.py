@@ -53,6 +53,7 @@ def load(
     labels: Sequence[str] | str | Path | None = None,
     threads: int | None = None,
     tf32: bool = False,
+    cache: str | Path | None = None,
 ) -> Model:
     """Load an ONNX model for explaining.
 
@@ -63,6 +64,8 @@ def load(
         mapping of its fields, or a TOML/JSON file's path; None looks beside the model
         (`model.onnxplain.toml`), then into its metadata, then guesses from the input and says so.
     labels: class names in index order, or a text file of them; None looks in the same places.
+    cache: a folder that keeps the graphs that onnxruntime optimised, for the next process to start faster;
+        None: the environment's ONNXPLAIN_CACHE, or none.
 
     Raises ModelError (unusable file; UnsupportedOpError where an op is the reason), ConfigError (settings).
     """
@@ -71,12 +74,12 @@ def load(
     if isinstance(labels, str | Path):
         labels = read_labels(labels)
     with understanding(file.name):
-        return Model(file, Executor(device, threads, tf32), given, labels)
+        return Model(file, Executor(device, threads, tf32, cache), given, labels)
 
 
 def _arrived(
     file: ModelFile,
-    asked: tuple[Device, int | None, bool],
+    asked: tuple[Device, int | None, bool, Path | None],
     preprocess: Preprocess,
     labels: tuple[str, ...] | None,
 ) -> Model:
@@ -101,7 +104,7 @@ class Model:
         """Canonicalise the file; use `load`. `half`: compute float16 as it is stored, also on the CPU."""
         self.file, self.name, self.path, self.sha256 = file, file.name, file.path, file.sha256
         self.executor = executor
-        self._imported = import_graph(file.proto, file.weights)
+        self._imported = import_graph(file.proto, file.weights, file.sha256)
         self._widened = executor.on_cpu and not half and widen(self._imported)
         self._given = preprocess or find(file.path, file.metadata)
         size = self._given.size if self._given is not None else None
@@ -121,7 +124,9 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the file and the settings; programs and sessions are made anew."""
-        asked = (self.executor.device, self.executor.threads, self.executor.tf32)
+        own = self.executor
+        cache = own.cache.folder if own.cache else None
+        asked = (own.device, own.threads, own.tf32, cache)
         return _arrived, (self.file, asked, self.preprocess, self.labels)
 
     # --- what the file holds ----------------------------------------------------------------------

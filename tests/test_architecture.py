@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "onnxplain"
 
 # From bottom to top; a module may import from its own layer and those before it.
 LAYERS = [
-    {"errors", "version", "files", "memory"},
+    {"errors", "version", "files", "memory", "session_cache"},
     {"graph", "preprocess", "results", "executor", "target", "bundled", "hierarchy"},
     {"backward", "render"},
     {"program", "ablation", "feeds", "batching"},

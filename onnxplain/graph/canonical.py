@@ -32,14 +32,17 @@ InputShapes = Mapping[str, tuple[int | str, ...]]
 
 
 def import_graph(
-    proto: onnx.ModelProto, weights: Mapping[str, Array] = MappingProxyType({})
+    proto: onnx.ModelProto,
+    weights: Mapping[str, Array] = MappingProxyType({}),
+    name: str = "onnxplain",
 ) -> gs.Graph:
     """Return the lifted model as a sorted graph, shapes not yet known; raises ModelError on a cycle.
 
-    `weights` are the values of inputs that stand for constants (`ModelFile`); they are not copied.
+    `weights` are the values of inputs that stand for constants (`ModelFile`); they are not copied. `name`
+    goes into every model made of the graph: it tells whose weights lie beside.
     """
     graph = gs.import_onnx(lift(proto))
-    graph.name = "onnxplain"
+    graph.name = name
     for tensor in [t for t in graph.inputs if t.name in weights]:
         tensor.to_constant(weights[tensor.name])
     graph.inputs = [t for t in graph.inputs if t.name not in weights]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -93,7 +93,7 @@ def export(
     head = sum(_nbytes(t) for t in large if any(node.op == "Gemm" for node in t.outputs))
     plans = any(node.op in ("Conv", "ConvTranspose") for node in nodes)
     pack = head < _LARGE_HEAD or 2 * head < sum(map(_nbytes, large))
-    return Part(model.SerializeToString(), _values(beside), _values(fed), pack, plans)
+    return Part(model.SerializeToString(), _Values(beside), _Values(fed), pack, plans)
 
 
 def _without(tensors: Sequence[gs.Tensor], *others: Sequence[gs.Tensor]) -> list[gs.Tensor]:
@@ -138,5 +138,17 @@ def _reference(constant: gs.Constant) -> TensorProto:
     return proto
 
 
-def _values(constants: Sequence[gs.Constant]) -> dict[str, Array]:
-    return {t.name: np.ascontiguousarray(t.values) for t in constants}
+class _Values(Mapping[str, Array]):
+    """Values of constants, brought in order when asked for: a cached session never asks."""
+
+    def __init__(self, constants: Sequence[gs.Constant]) -> None:
+        self._constants = {t.name: t for t in constants}
+
+    def __getitem__(self, name: str) -> Array:
+        return np.ascontiguousarray(self._constants[name].values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._constants)
+
+    def __len__(self) -> int:
+        return len(self._constants)

@@ -50,9 +50,10 @@ MEMORY = """## Memory and start-up
 Each row is a process of its own. *peak*: resident memory after the first gradient, imports included;
 *growth*: over 990 more images, after ten. *first*: from the file to the first gradient, of which *sessions*
 is onnxruntime's part (reading and optimising graphs) and *ours* the rest; *next*: the second gradient.
+*cached*: *first* and *ours* of a process that finds its graphs in a cache (`ox.load(cache=...)`).
 
-| net | peak | PyTorch's | ratio | growth | import | first | sessions | ours | next |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+| net | peak | PyTorch's | ratio | growth | import | first | sessions | ours | cached | ours | next |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 OTHERS = f"""Tools that explain ONNX files themselves, on the same file and a picture: each in an environment
 and process of its own, onnxplain before and after them. *forwards* are those of the tool's own process; those
@@ -170,7 +171,7 @@ def _memory(rows: Rows) -> list[str]:
         return []
     lines = [MEMORY]
     for net, m in with_memory.items():
-        first = m["load"] + m["first"]
+        first, cached = (x["load"] + x["first"] for x in (m, m["cached"]))
         cells = (
             net,
             f"{m['peak']:.0f} MB",
@@ -181,6 +182,8 @@ def _memory(rows: Rows) -> list[str]:
             f"{first:.2f} s",
             f"{m['sessions']:.2f} s",
             f"{first - m['sessions']:.2f} s",
+            f"{cached:.2f} s",
+            f"{cached - m['cached']['sessions']:.2f} s",
             f"{m['next']:.3f} s",
         )
         lines.append(f"| {' | '.join(cells)} |")
