@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,17 @@ class Context:
         on_path: Sequence[bool],
         references: Mapping[str, gs.Tensor],
         wrt: Sequence[str] = (),
+        shared: Collection[str] = (),
     ) -> None:
-        """Wrap `node`; `on_path[i]` says whether input i needs a gradient, `wrt` where signals are read."""
+        """Wrap `node`; `on_path[i]` says whether input i needs a gradient, `wrt` where signals are read.
+
+        `shared` names tensors whose signal is not that of one reader alone.
+        """
         self.node = node
         self.op = op
         self._on_path = on_path
         self._references = references
-        self._wrt = wrt
+        self._wrt, self._shared = wrt, shared
         self.notes: list[str] = []
 
     @property
@@ -72,6 +76,10 @@ class Context:
     def is_wrt(self, i: int) -> bool:
         """Return whether the signal at input `i` is itself a result."""
         return self.node.inputs[i].name in self._wrt
+
+    def is_shared(self, tensor: gs.Tensor) -> bool:
+        """Return whether several nodes read a tensor, or a signal starts or is read there."""
+        return tensor.name in self._shared
 
     def has(self, i: int) -> bool:
         """Return whether optional input `i` is given."""

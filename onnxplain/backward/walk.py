@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import onnx_graphsurgeon as gs
@@ -47,6 +48,8 @@ def walk(
     path = find_path(nodes, set(wrt), set(seeds))
     signals: dict[str, gs.Tensor] = {n: s for n, s in seeds.items() if n in path}
     notes: dict[str, None] = {}
+    readers = Counter(x.name for node in nodes for x in node.inputs)
+    shared = {name for name, count in readers.items() if count > 1} | {*seeds, *wrt}
     for node in reversed(nodes):
         edges = [(x.name, y.name) for x, y in differentiable_edges(node)]
         incoming = [signals.get(y.name) for y in node.outputs]
@@ -59,7 +62,7 @@ def walk(
         rule = rules.find(node.op) if node.domain in STANDARD else None
         if rule is None:
             raise UnsupportedOpError(node.op, node.name, _why_no_rule(node, rules))
-        c = Context(node, op, on_path, references, wrt)
+        c = Context(node, op, on_path, references, wrt, shared)
         if not rule.exact:
             c.note(rule.note)
         gradients = _apply(rule, c, incoming)

@@ -55,6 +55,24 @@ CASES = [
     _case("maxima that leave a row", "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)", (16, 5, 4)),
     _case("maxima that overlap",
           "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"),
+    _case("maxima behind a Relu",
+          "r = Relu(x) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(r)"),
+    _case("maxima behind a Relu, padded at one side",
+          "r = Relu(x) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2], pads = [1, 0, 0, 0]>(r)",
+          (16, 5, 4)),
+    _case("maxima behind a Relu, beyond the end",
+          "r = Relu(x) y = MaxPool<kernel_shape = [3, 2], strides = [2, 2], ceil_mode = 1>(r)",
+          (16, 6, 5)),
+    _case("maxima beyond the end",
+          "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)", (16, 5, 5)),
+    _case("maxima of uneven windows that overlap",
+          "y = MaxPool<kernel_shape = [2, 3], strides = [1, 2]>(x)", (16, 4, 7)),
+    _case("maxima of dilated windows",
+          "y = MaxPool<kernel_shape = [2, 2], dilations = [2, 3]>(x)", (16, 5, 6)),
+    _case("maxima of many", "y = MaxPool<kernel_shape = [4, 3]>(x)", (16, 5, 4)),
+    _case("a Relu that is read beside its maxima",
+          "r = Relu(x) m = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r) "
+          "a = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(r) y = Add(m, a)"),
     _case("dense, strided", "y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, k)"),
     _case("pointwise, strided", "y = Conv<strides = [2, 2]>(x, s)", (16, 5, 4)),
     _case("depthwise, strided",
@@ -186,13 +204,68 @@ def test_bounds_are_outside_and_their_neighbours_inside(at: float) -> None:
     assert (plain == 0).any() and (plain != 0).any()
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_of_equal_maxima_the_first_gets_the_signal(size: int) -> None:
-    x = np.random.default_rng(3).integers(0, 2, (2, 16, 6, 6)).astype(np.float32)
-    body = f"y = MaxPool<kernel_shape = [{size}, {size}], strides = [2, 2]>(x)"
-    plain, blocked = _both(body, x)
+POOLS = {
+    "side by side": "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)",
+    "overlapping": "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)",
+    "dense": "y = MaxPool<kernel_shape = [3, 3]>(x)",
+    "behind a Relu": "r = Relu(x) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)",
+    "behind a Relu, padded":
+        "r = Relu(x) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(r)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e22])
+def test_of_equal_maxima_the_first_gets_the_signal(body: str, scale: float) -> None:
+    x = np.random.default_rng(3).integers(-2, 3, (3, 32, 6, 6)).astype(np.float32)
+    x[:, 0] = -1  # what a Relu leaves nothing of
+    plain, blocked = _both(body, x * np.float32(scale))
     np.testing.assert_allclose(blocked, plain, rtol=1e-6)
     assert (plain != 0).any()
+
+
+@pytest.mark.parametrize("body", POOLS.values(), ids=POOLS)
+def test_maxima_that_differ_by_the_last_bit(body: str) -> None:
+    steps = np.random.default_rng(3).integers(0, 4, (3, 32, 6, 6))
+    for start in (1.0, 0.3, 1e-25, 3e22):
+        near = [np.float32(start)]
+        while len(near) < 4:
+            near.append(np.nextafter(near[-1], np.float32(np.inf)))
+        plain, blocked = _both(body, np.array(near)[steps])
+        np.testing.assert_allclose(blocked, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("body", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_inside(body: str, value: float) -> None:
+    """A position that is none would be refused, with words about indices."""
+    x = np.random.default_rng(3).normal(size=(2, 16, 6, 6)).astype(np.float32)
+    x[0, 3, 2, 2] = value
+    program = make_program(_case("at x", body, x.shape[1:]))
+    seed = np.ones((2, *program.seed_sizes["y"]), np.float32)
+    found = program.fused({"x": x}, {"y": seed})["gradient(x)"]
+    _, expected = _both(body, x[1:])
+    np.testing.assert_array_equal(found[1:] != 0, expected != 0)
+
+
+def test_a_relu_that_is_asked_for_has_its_own_signal() -> None:
+    """Where signals start or are read at a Relu's output, they are not masked for it."""
+    body = "r = Relu(x) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)"
+    case = _case("asked", body)
+    graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
+    x = np.random.default_rng(1).normal(size=(2, *MAPS)).astype(np.float32) - 1
+    ones = {"y": np.ones((2, 16, 2, 2), np.float32), "r": np.ones((2, *MAPS), np.float32)}
+    for outputs, wrt in ((["y"], ["x", "r"]), (["y", "r"], ["x"])):
+        seeds = {name: ones[name] for name in outputs}
+        found, plain = (
+            Program(graph, outputs, wrt, rules, Executor("cpu", threads=1)).fused({"x": x}, seeds)
+            for rules in (VJP, PLAIN)
+        )
+        for name in wrt:
+            np.testing.assert_allclose(found[f"gradient({name})"], plain[f"gradient({name})"])
+            assert found[f"gradient({name})"].any()
+    everywhere = found["gradient(x)"][x > 0]
+    assert (everywhere >= 1).all(), "the seed at r reaches what the maxima leave out"
 
 
 QDQ = "q = QuantizeLinear(x, {scale}, {zero}) y = DequantizeLinear(q, {scale}, {zero})"

@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 from onnx_graphsurgeon import Tensor
 
 from onnxplain.backward.context import Context
@@ -29,6 +30,9 @@ from onnxplain.graph.fold import constant_value
 _BLOCK = 16  # channels; the depthwise kernel wants whole blocks
 _STEEP = 2.0**127  # times any float32 above zero that is not denormal: at least 1
 _STEEP_ASIDE = 2.0**100  # the same for differences from a bound that is not tiny
+
+_FAR = 2.0**100  # from activations below 2**76, whole numbers of it can be told
+_MOST_TAPS = 9
 
 
 def _on(*ops: str, at_output: bool = False) -> Callable[[Apply], Apply]:
@@ -111,8 +115,14 @@ def _has_step(at: float) -> bool:
 
 @_on("Relu")
 def relu(c: Context, g: Tensor) -> Tensor:
-    """Pass where y > 0."""
-    return c.op.Mul(g, _step(c, c.y[0]))
+    """Pass where y > 0; what a MaxPool alone reads is masked there, where there is less of it."""
+    return g if _is_pooled(c, c.node.outputs[0]) else c.op.Mul(g, _step(c, c.y[0]))
+
+
+def _is_pooled(c: Context, tensor: Tensor) -> bool:
+    """Whether a tensor comes from a Relu, and one MaxPool alone reads it."""
+    ends = (*tensor.inputs, *tensor.outputs[:1])
+    return [node.op for node in ends] == ["Relu", "MaxPool"] and not c.is_shared(tensor)
 
 
 @_on("Clip")
@@ -271,7 +281,12 @@ def average_pool(c: Context, g: Tensor) -> Tensor | None:
 @_on("MaxPool")
 def max_pool(c: Context, g: Tensor) -> Tensor:
     """Send g to the first maximum of each window; where windows do not overlap, nothing is to be added up."""
-    op, maps, indices = c.op, c.node.inputs[0], first_maxima(c)
+    op, maps = c.op, c.node.inputs[0]
+    if _is_pooled(c, maps):
+        g = op.Mul(g, _step(c, c.y[0]))
+    indices = _first_maxima(c)
+    if indices is None:
+        indices = first_maxima(c)
     shape = op.Shape(c.x[0])
     if _lie_apart(c, Windows.of(c)):
         windows = {k: c.attr(k) for k in ("kernel_shape", "strides")}
@@ -282,6 +297,48 @@ def max_pool(c: Context, g: Tensor) -> Tensor:
         flat = op.ScatterElements(flat, to, what, axis=0, reduction="add")
         routed = op.Reshape(flat, shape)
     return _lifted(c.op, _shaped(routed, maps.shape), maps.shape)
+
+
+def _first_maxima(c: Context) -> Tensor | None:
+    """Return where each window has its first maximum, as `first_maxima` does; None where that is simpler.
+
+    Tap after tap a Conv fetches one pixel per window, and a step tells whether nothing is missing to y. The
+    tap found first takes y out of reach of the others, the further the later it is: so far tells which.
+    """
+    op, windows, maps, pooled = c.op, Windows.of(c), c.node.inputs[0], c.node.outputs[0]
+    channels, (h, w), outputs = int(maps.shape[1]), spatial(c, maps), spatial(c, pooled)
+    ends = [s[-1] + r for s, r in zip(windows.starts(outputs), windows.reach, strict=True)]
+    pads = [*windows.before, *(max(0, end - n) for end, n in zip(ends, (h, w), strict=True))]
+    # The zeros of padding are found where y = 0, which is harmless only where nothing is sent.
+    sound = not any(pads) or _is_pooled(c, maps)
+    if not sound or channels % _BLOCK or prod(windows.kernel) > _MOST_TAPS:
+        return None
+
+    def conv(x: Tensor, weights: Array, **attrs: Any) -> Tensor:
+        weights = np.broadcast_to(np.float32(weights), (channels, 1, *weights.shape))
+        return _shaped(op.Conv(x, weights, group=channels, **attrs), pooled.shape)
+
+    def plus(a: Tensor, b: Tensor) -> Tensor:
+        return _shaped(op.Add(a, b), pooled.shape)
+
+    slides = {"strides": windows.strides, "dilations": windows.dilations, "pads": pads}
+    one = np.ones((1, 1))
+    missing = conv(c.y[0], -one)
+    for tap in np.ndindex(*windows.kernel):
+        hot = np.zeros(windows.kernel)
+        hot[tap] = 1
+        y, x = np.multiply(tap, windows.dilations)
+        found = op.HardSigmoid(plus(conv(c.x[0], hot, **slides), missing), alpha=_STEEP, beta=1.0)
+        far = conv(_shaped(found, pooled.shape), -_FAR * (y * w + x + 1) * one)
+        missing = plus(far, missing)
+    taps = op.Cast(op.Mul(missing, -1 / _FAR), to=int(TensorProto.INT64), dtype=np.dtype(np.int64))
+    taps = op.Clip(taps, 1, h * w)  # what NaN became is no position
+    rows, columns = windows.starts(outputs)
+    planes = np.arange(channels)[:, None, None] * h * w
+    firsts = op.constant((planes + rows[:, None] * w + columns - 1)[None], np.int64)
+    images = op.Range(0, op.Squeeze(op.Shape(c.x[0], end=1)), 1)
+    images = op.Mul(op.Reshape(images, [-1, 1, 1, 1]), channels * h * w)
+    return op.Add(taps, op.Add(firsts, images))
 
 
 def _lie_apart(c: Context, windows: Windows) -> bool:
