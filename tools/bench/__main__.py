@@ -30,7 +30,7 @@ from tests.real_models import REAL_MODELS
 from tools.bench import memory, others, page, real
 from tools.bench.contenders import batch, ours, peers, same
 from tools.bench.nets import NETS, SIZE, export
-from tools.bench.timing import interleaved
+from tools.bench.timing import SETTLE, interleaved
 from tools.parity.nets import torch
 
 PARTS = ("fast", "batch", "slow", "same", "memory")
@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[], metavar="TOOL=PATH")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=60, help="of one net and part, about")
+    parser.add_argument(
+        "--settle", type=float, default=SETTLE, help="seconds that each runs untimed in its turn"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--images", type=int, default=1000, help="over which memory may grow")
     parser.add_argument(
@@ -93,7 +96,7 @@ def measure(net: str, part: str, folder: Path, args: argparse.Namespace) -> dict
         contenders = [*ours(path, args.threads, slow), *peers(net, path, slow)]
     if slow:
         return interleaved(dict(contenders), 1, args.seconds, settle=0)
-    return interleaved(dict(contenders), args.rounds, args.seconds)
+    return interleaved(dict(contenders), args.rounds, args.seconds, args.settle)
 
 
 if __name__ == "__main__":
