@@ -254,7 +254,8 @@ class Session:
             known = self._by_shapes
             found = known.pop(shapes, None)
             if found is None:
-                found = self._again() if known else self._session
+                found = self._again() if self._session is None else self._session
+                self._session = None  # from now on it is kept as long as the others
                 if len(known) >= SHAPES:
                     del known[next(iter(known))]  # the one not used for longest
             known[shapes] = found

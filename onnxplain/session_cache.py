@@ -48,10 +48,6 @@ class SessionCache:
             raise ConfigError(
                 f"the cache {self.folder} cannot be made: {error.strerror}"
             ) from error
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise ConfigError(
-                f"the cache {self.folder} cannot be written to: choose another folder"
-            )
 
     def find(self, key: str) -> Path | None:
         """Return the path of a graph; None where there is none, or only a damaged one."""
@@ -126,9 +122,10 @@ class SessionCache:
 
 
 def key_of(graph: bytes, *more: object) -> str:
-    """Return the key of a graph that names its weights' file, and of all else that decides about the result.
+    """Return the key of a graph, and of all else that decides what onnxruntime makes of it.
 
-    The code of this package is part of it: some weights are computed here.
+    Large weights lie beside the graph. They follow from the file that it names by its digest, and from the
+    code of this package, which turns some of them.
     """
     told = repr((graph, more, __version__, onnx.__version__, np.__version__, _code(), _processor()))
     return hashlib.sha256(told.encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -312,6 +314,22 @@ def test_a_session_on_a_device_is_made_once_for_each_shape() -> None:
     assert len(made) == 3 + SHAPES
     session.run({"x": nets.images(1)})
     assert len(made) == 4 + SHAPES, "the one not used for longest was let go"
+
+
+def test_a_session_of_shapes_that_do_not_come_back_is_let_go() -> None:
+    file = nets.conv_net().SerializeToString()
+    alive: list[weakref.ref[PretendCuda]] = []
+
+    def make() -> PretendCuda:
+        made = PretendCuda(ort.InferenceSession(file, providers=[CPU]))
+        alive.append(weakref.ref(made))
+        return made
+
+    session = Session(make(), again=make)
+    for count in range(1, 3 + SHAPES):
+        session.run({"x": nets.images(count)})
+    gc.collect()
+    assert [ref() is not None for ref in alive] == [False, False, *[True] * SHAPES]
 
 
 @pytest.mark.usefixtures("pretended")
