@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
@@ -24,9 +23,6 @@ from onnxplain.graph import weights
 from onnxplain.graph.precheck import check_ops, check_text
 from onnxplain.graph.weights import Array, External
 from onnxplain.graph.wire import Buffer, strip
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Digest
 
 Source = str | Path | bytes | onnx.ModelProto
 _MOST_BYTES = 1 << 31  # of a protobuf message
@@ -133,13 +129,16 @@ def _checked(file: io.BufferedIOBase, name: str, path: Path | None) -> ModelFile
     with understanding(name):
         check_text(proto, name)
         weights.check_headers(proto.graph, raw, name)
-    held, digest = _read(file, raw, name)
+    digest = hashlib.sha256()
+    held: dict[int, bytes] = {}
     external = External(name, None if path is None else path.parent)
     inputs = {i.name for i in proto.graph.input}
-    with understanding(name):
-        taken = weights.take_out(proto, held, external)
-        check_ops(proto, name)
-        _check_validity(proto, name)
+    with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter, all else goes on
+        other.map(digest.update, _pieces(file, raw, held, name))
+        with understanding(name):
+            taken = weights.take_out(proto, held, external)
+            check_ops(proto, name)
+            _check_validity(proto, name)
     for content in external.files():
         digest.update(content)
     return ModelFile(proto, taken, frozenset(inputs & taken.keys()), name, path, digest.hexdigest())
@@ -165,31 +164,22 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _read(
-    file: io.BufferedIOBase, raw: Mapping[int, slice], name: str
-) -> tuple[dict[int, bytes], Digest]:
-    """Read a file once, from start to end; return its slices `raw` by their keys, and its digest.
+def _pieces(
+    file: io.BufferedIOBase, raw: Mapping[int, slice], held: dict[int, bytes], name: str
+) -> Iterator[bytes]:
+    """Read a file once, from start to end, and yield it; its slices `raw` are `held` by their keys.
 
     Weights are not left mapped: whoever overwrote the file would change the model, or crash it.
     """
-    digest = hashlib.sha256()
-    held: dict[int, bytes] = {}
-
-    def pieces() -> Iterator[bytes]:
-        at = 0
-        for i, place in raw.items():
-            yield file.read(place.start - at)
-            held[i] = file.read(place.stop - place.start)
-            if len(held[i]) < place.stop - place.start:
-                raise ModelError(f"{name}: became shorter while it was read: load it again")
-            yield held[i]
-            at = place.stop
-        yield file.read()
-
-    with ThreadPoolExecutor(1) as other:  # hashing lets go of the interpreter, reading goes on
-        for _ in other.map(digest.update, pieces()):
-            pass
-    return held, digest
+    at = 0
+    for i, place in raw.items():
+        yield file.read(place.start - at)
+        held[i] = file.read(place.stop - place.start)
+        if len(held[i]) < place.stop - place.start:
+            raise ModelError(f"{name}: became shorter while it was read: load it again")
+        yield held[i]
+        at = place.stop
+    yield file.read()
 
 
 def _check_validity(proto: onnx.ModelProto, name: str) -> None:
