@@ -14,6 +14,7 @@ from onnx import TensorProto
 from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
 from onnxplain.errors import ModelError
+from onnxplain.graph.canonical import rewrite
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import Part, export
 from onnxplain.graph.fold import RANDOM
@@ -62,6 +63,7 @@ class Pair:
         on `wrt`.
         """
         self._graph = graph.copy()
+        rewrite(self._graph, rules.rewrites, rules.name)
         self._tensors = self._graph.tensors()
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
         self.table, self.each = rules, one_each

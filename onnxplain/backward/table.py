@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from onnxplain.graph.fusions import Rewrite
+
 Apply = Callable[..., Any]
 
 NOTHING = object()
@@ -41,7 +43,8 @@ class RuleTable:
 
     `needs_reference` says that its rules read the activations of a reference input (`c.x0`, `c.y0`).
     `enter(op, tensor)` writes what a residual that the rules made passes first where it comes from another
-    graph; it returns `tensor` itself where that is nothing.
+    graph; it returns `tensor` itself where that is nothing. `rewrites` are of the forward's nodes, before the
+    walk: op type -> (emitter, node) -> the same numbers, or None (`graph.canonical.rewrite`).
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class RuleTable:
         self.base = base
         self.needs_reference = needs_reference
         self.enter = enter
+        self.rewrites: dict[str, Rewrite] = {}
         self._rules: dict[str, Rule] = {}
 
     def on(self, *ops: str, exact: bool = True, note: str = "") -> Callable[[Apply], Apply]:
@@ -68,6 +72,15 @@ class RuleTable:
                     raise ValueError(f"{self.name}: {op} has a rule already")
                 self._rules[op] = Rule(apply, exact, note)
             return apply
+
+        return register
+
+    def instead(self, op: str) -> Callable[[Rewrite], Rewrite]:
+        """Register the decorated function as the rewrite of an op type."""
+
+        def register(rewrite: Rewrite) -> Rewrite:
+            self.rewrites[op] = rewrite
+            return rewrite
 
         return register
 

@@ -96,7 +96,7 @@ def inline_branches(graph: gs.Graph) -> bool:
     return any(settled)
 
 
-def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
+def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite], prefix: str = "canonical") -> bool:
     """Replace nodes by what `table[op](emitter, node)` returns, in place; None keeps the node.
 
     The result is either a tensor that exists already (consumers are rewired to it) or one just written,
@@ -106,7 +106,7 @@ def rewrite(graph: gs.Graph, table: Mapping[str, Rewrite]) -> bool:
     nodes, wrote = [], False
     outputs = {t.name for t in graph.outputs}
     for index, node in enumerate(graph.nodes):
-        emitter = Emitter(f"canonical{index}")
+        emitter = Emitter(f"{prefix}{index}")
         known = node.op in table and node.domain in STANDARD
         result = table[node.op](emitter, node) if known else None
         nodes += emitter.nodes

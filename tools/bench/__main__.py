@@ -7,12 +7,13 @@ r"""Measure time and memory of onnxplain's methods beside the plain forward and 
     python -m tools.bench --nets "real models" --rows rows.json
     python -m tools.bench --nets "" --rows rows.json --write docs/benchmarks.md      the page alone
 
-Parts: "fast" methods, "batch" (gradients of 16 images), "slow" methods (Score-CAM, Ablation-CAM: minutes),
-"same" (do results agree with PyTorch's?), "memory" (peaks, start-up, growth over 1,000 images; processes of
-their own); only where named: "others", the tools that explain ONNX files themselves. `--python` says which
-Python has them, each in an environment of its own: `pip install torch==2.13.0`, then `pip install
-dianna==1.8.1 onnx onnxruntime`; `pip install openvino_xai==1.1.0`. "real models" has one part: the files of
-../shared/data, two minutes; one such file may stand for a net in "others".
+Parts: "fast" methods, "turns" (forward and gradient alone, once each in turn), "batch" (gradients of 16
+images), "slow" methods (Score-CAM, Ablation-CAM: minutes), "same" (do results agree with PyTorch's?),
+"memory" (peaks, start-up, growth over 1,000 images; processes of their own); only where named: "others", the
+tools that explain ONNX files themselves. `--python` says which Python has them, each in an environment of its
+own: `pip install torch==2.13.0`, then `pip install dianna==1.8.1 onnx onnxruntime`; `pip install
+openvino_xai==1.1.0`. "real models" has one part: the files of ../shared/data, two minutes; one such file may
+stand for a net in "others".
 
 Needs torch 2.13.0, torchvision 0.28.0 (--no-deps), captum, grad-cam and onnx2torch. Nothing else should run
 meanwhile.
@@ -30,10 +31,10 @@ from tests.real_models import REAL_MODELS
 from tools.bench import memory, others, page, real
 from tools.bench.contenders import batch, ours, peers, same
 from tools.bench.nets import NETS, SIZE, export
-from tools.bench.timing import SETTLE, interleaved
+from tools.bench.timing import interleaved
 from tools.parity.nets import torch
 
-PARTS = ("fast", "batch", "slow", "same", "memory")
+PARTS = ("fast", "turns", "batch", "slow", "same", "memory")
 """The parts that are measured unless others are named."""
 NOTES = Path(__file__).with_name("notes.md")
 """What was tried and what falls short, in words: the end of the page."""
@@ -49,9 +50,6 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[], metavar="TOOL=PATH")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=60, help="of one net and part, about")
-    parser.add_argument(
-        "--settle", type=float, default=SETTLE, help="seconds that each runs untimed in its turn"
-    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--images", type=int, default=1000, help="over which memory may grow")
     parser.add_argument(
@@ -89,6 +87,11 @@ def measure(net: str, part: str, folder: Path, args: argparse.Namespace) -> dict
         theirs = memory.pytorch(net, args.threads)["peak"]
         images = args.images if net == "mobilenet_v2" else 0
         return {**memory.own(path, args.threads, images), "pytorch": theirs}
+    if part == "turns":
+        pair = {
+            k: run for k, run in ours(path, args.threads, False) if k in ("forward", "gradient")
+        }
+        return interleaved(pair, 4 * args.rounds, args.seconds, settle=0)
     slow = part == "slow"
     if part == "batch":
         contenders = list(batch(net, path, args.threads))
@@ -96,7 +99,7 @@ def measure(net: str, part: str, folder: Path, args: argparse.Namespace) -> dict
         contenders = [*ours(path, args.threads, slow), *peers(net, path, slow)]
     if slow:
         return interleaved(dict(contenders), 1, args.seconds, settle=0)
-    return interleaved(dict(contenders), args.rounds, args.seconds, args.settle)
+    return interleaved(dict(contenders), args.rounds, args.seconds)
 
 
 if __name__ == "__main__":

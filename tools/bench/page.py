@@ -90,6 +90,13 @@ def render(rows: Rows, threads: int, notes: str) -> str:
             if part in parts:
                 forward = parts.get("fast", {}).get("forward", math.nan)
                 lines += [*_times(net, parts[part], forward), ""]
+        if "turns" in parts:
+            forward, gradient = (parts["turns"][name] for name in ("forward", "gradient"))
+            lines += [
+                f"Once each in turn, which leaves neither its caches: forward {forward:.1f} ms, "
+                f"gradient {gradient:.1f} ms ({gradient / forward:.2f} forwards).",
+                "",
+            ]
         if "batch" in parts:
             said = ", ".join(f"{name} {ms:.0f} ms" for name, ms in parts["batch"].items())
             lines += [f"At once: {said}.", ""]

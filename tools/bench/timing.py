@@ -16,8 +16,7 @@ def interleaved(
 ) -> dict[str, float]:
     """Return each contender's median in ms over up to `rounds` rounds, after one to warm up.
 
-    In its turn each first runs untimed for `settle` seconds: threads of the one before spin on for a while,
-    and what it reads has left the processor's caches.
+    In its turn each first runs untimed for `settle` seconds: threads of the one before spin on for a while.
     At least one round is timed, and no new one starts after `seconds`.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}

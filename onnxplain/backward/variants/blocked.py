@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
-from onnx_graphsurgeon import Tensor
+from onnx_graphsurgeon import Node, Tensor
 
 from onnxplain.backward.context import Context
 from onnxplain.backward.rules.conv import Array, Windows, adjoint, spatial, turned
@@ -81,11 +81,10 @@ BLOCKED = RuleTable("vjp in blocks", base=VJP, enter=_enter)
 """The exact gradient, for one seed per image, on the CPU."""
 
 
-def _repeated(c: Context, g: Tensor, times: Sequence[int], shape: Sequence[int | str]) -> Tensor:
-    """Repeat every pixel of `g` along height and width, up to `shape`."""
-    scales = c.op.constant([1, 1, *times], np.float32)
-    found = c.op.Resize(
-        g, None, scales, mode="nearest", nearest_mode="floor",
+def _repeated(op: Emitter, x: Tensor, times: Sequence[int], shape: Sequence[int | str]) -> Tensor:
+    """Repeat every pixel of `x` along height and width, up to `shape`."""
+    found = op.Resize(
+        x, None, op.constant([1, 1, *times], np.float32), mode="nearest", nearest_mode="floor",
         coordinate_transformation_mode="asymmetric",
     )  # fmt: skip
     return _shaped(found, shape)
@@ -216,34 +215,45 @@ def _first_beyond(scale: np.float32, level: int, side: int) -> float:
 
 
 # --- products -------------------------------------------------------------------------------------------
+@BLOCKED.instead("Mul")
+def mul_by_gates(op: Emitter, node: Node) -> Tensor | None:
+    """Repeat a factor [N, C, 1, 1] over the maps: a Mul of equal shapes stays in blocks, backwards too."""
+    maps, factors = node.outputs[0], node.inputs
+    if not all(_is_maps(x) and x.shape[1] == maps.shape[1] for x in (maps, *factors)):
+        return None
+    sizes = maps.shape[2:]
+    gates = [x.shape[2:] == [1, 1] != sizes for x in factors]
+    if not any(gates):
+        return None
+    full = [
+        _repeated(op, x, sizes, maps.shape) if g else x for x, g in zip(factors, gates, strict=True)
+    ]
+    return op.Mul(*full)
+
+
+@_on("Resize")
+def resize(c: Context, g: Tensor) -> Tensor | None:
+    """Single pixels that were repeated: the sum, by way of the mean."""
+    pixels, sizes = c.node.inputs[0], spatial(c, c.node.outputs[0])
+    if spatial(c, pixels) != (1, 1) or c.attr("mode", "nearest") != "nearest":
+        return None
+    return _shaped(c.op.Mul(c.op.GlobalAveragePool(g), prod(sizes)), pixels.shape)
+
+
 @_on("Mul", at_output=True)
 def mul(c: Context, g: Tensor) -> list[Any] | None:
-    """Repeat factors [N, C, 1, 1] over the maps; their own signal is summed by way of the mean."""
-    maps = c.node.outputs[0]
+    """SiLU as one product with its slope; other factors are residuals, to be brought into blocks once."""
     for x, s in ((0, 1), (1, 0)):
         sigmoid_of_x = _is_sigmoid_of(c.node.inputs[s], c.node.inputs[x])
         if sigmoid_of_x and c.needs(x) and not c.is_wrt(s):
-            # SiLU, whole: y' = s + x s (1 - s).
+            # y' = s + x s (1 - s)
             slope = c.op.Add(c.x[s], c.op.Mul(c.y[0], _rest(c, c.x[s])))
-            slope = _shaped(slope, maps.shape)
+            slope = _shaped(slope, c.node.outputs[0].shape)
             return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
-    if not all(_is_maps(x) and x.shape[1] == maps.shape[1] for x in c.node.inputs):
+    if not all(map(_is_maps, c.node.inputs)) or c.node.inputs[0].shape != c.node.inputs[1].shape:
         return None
-    sizes = spatial(c, maps)
-    shapes = [spatial(c, x) for x in c.node.inputs]
-    if not all(s in (sizes, (1, 1)) for s in shapes):
-        return None
-    full = [
-        _shaped(c.op.Identity(x), maps.shape) if s == sizes else _repeated(c, x, sizes, maps.shape)
-        for x, s in zip(c.x, shapes, strict=True)
-    ]
-    gradients = [c.op.Mul(g, full[1]), c.op.Mul(g, full[0])]
-    for i, (x, shape) in enumerate(zip(c.node.inputs, shapes, strict=True)):
-        if shape != sizes:
-            mean = c.op.GlobalAveragePool(gradients[i])
-            # Its shape tells the walk that there is nothing left to sum.
-            gradients[i] = _shaped(c.op.Mul(mean, prod(sizes)), x.shape)
-    return gradients
+    a, b = (_shaped(c.op.Identity(x), x.shape) for x in c.x)
+    return [c.op.Mul(g, b), c.op.Mul(g, a)]
 
 
 @_on("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -265,7 +275,7 @@ def global_average_pool(c: Context, g: Tensor) -> Tensor:
     """Every pixel gets g / pixels."""
     maps, sizes = c.node.inputs[0], spatial(c, c.node.inputs[0])
     mean = _lifted(c.op, g, c.node.outputs[0].shape, 1 / prod(sizes))
-    return _repeated(c, mean, sizes, maps.shape)
+    return _repeated(c.op, mean, sizes, maps.shape)
 
 
 @_on("AveragePool")
@@ -275,7 +285,7 @@ def average_pool(c: Context, g: Tensor) -> Tensor | None:
     if not _tiles(c, windows):
         return None
     mean = _lifted(c.op, g, c.node.outputs[0].shape, 1 / prod(windows.kernel))
-    return _repeated(c, mean, windows.kernel, c.node.inputs[0].shape)
+    return _repeated(c.op, mean, windows.kernel, c.node.inputs[0].shape)
 
 
 @_on("MaxPool")
@@ -388,7 +398,7 @@ def _between_zeros(c: Context, g: Tensor, weights: Array, windows: Windows) -> T
     grid = _shaped(c.op.Expand(c.op.constant(firsts, np.float32), count), ["N", 1, *sizes])
     grid = c.op.Conv(grid, np.ones((len(weights), 1, 1, 1)))  # in blocks, and for every channel
     whole: list[int | str] = ["N", len(weights), *sizes]
-    spread = c.op.Mul(_repeated(c, g, windows.strides, whole), grid)
+    spread = c.op.Mul(_repeated(c.op, g, windows.strides, whole), grid)
     return c.op.Conv(
         spread,
         turned(weights, len(weights)),
