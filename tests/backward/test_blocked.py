@@ -26,6 +26,7 @@ SIXTEEN = {
     "wide": np.random.default_rng(6).normal(size=(64, 3)).astype(np.float32),
     "six": np.float32(6),
     "half": np.float32(0.5),
+    "four": np.array([1, 1, 4, 3], np.float32),
     "less": np.float32(-0.3),
 }
 
@@ -46,6 +47,14 @@ CASES = [
     _case("SiLU", "g = Sigmoid(x) y = Mul(x, g)", scale=4),
     _case("SiLU, the other way round", "g = Sigmoid(x) y = Mul(g, x)", scale=4),
     _case("SiLU whose gate is read elsewhere", "g = Sigmoid(x) m = Mul(g, x) y = Add(g, m)", scale=4),
+    _case("LeakyRelu", "y = LeakyRelu<alpha = 0.1>(x)"),
+    _case("LeakyRelu that rises to both sides", "y = LeakyRelu<alpha = -0.5>(x)"),
+    _case("HardSigmoid", "y = HardSigmoid<alpha = 0.3, beta = 0.4>(x)", scale=3),
+    _case("HardSwish", "y = HardSwish(x)", scale=5),
+    _case("x times a HardSigmoid of it", "g = HardSigmoid<alpha = 0.4, beta = 0.3>(x) y = Mul(g, x)",
+          scale=3),
+    _case("HardSwish whose gate is read elsewhere",
+          "g = HardSigmoid(x) m = Mul(g, x) y = Add(g, m)", scale=4),
     _case("squeeze and excite", "p = GlobalAveragePool(x) c = Conv(p, s) g = Sigmoid(c) y = Mul(g, x)"),
     _case("both factors repeated", "p = GlobalAveragePool(x) q = Sigmoid(p) y = Mul(p, q)"),
     _case("global mean", "p = GlobalAveragePool(x) f = Flatten(p) y = MatMul(f, w)"),
@@ -55,6 +64,12 @@ CASES = [
     _case("maxima that leave a row", "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)", (16, 5, 4)),
     _case("maxima that overlap",
           "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)"),
+    _case("maxima that overlap, dense",
+          "y = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x)"),
+    _case("maxima of dilated windows, padded",
+          "y = MaxPool<kernel_shape = [3, 3], strides = [2, 1], dilations = [2, 1], pads = [2, 1, 1, 2]>(x)"),
+    _case("a pixel repeated", "p = GlobalAveragePool(x) c = Conv(p, s) "
+          "y = Resize<mode = \"nearest\">(c, , four)"),
     _case("maxima behind a Relu",
           "r = Relu(x) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(r)"),
     _case("maxima behind a Relu, padded at one side",
@@ -86,7 +101,7 @@ CASES = [
     _case("depthwise, more pads than kernel",
           "y = Conv<strides = [2, 2], pads = [3, 3, 1, 1], group = 16>(x, d3)"),
 ]  # fmt: skip
-SAME = {"means that overlap"}
+SAME = {"means that overlap", "LeakyRelu that rises to both sides"}
 """Cases that the plain rules serve."""
 
 
@@ -103,7 +118,7 @@ def test_it_is_written_otherwise(case: Case) -> None:
 
 def test_every_rule_has_a_case() -> None:
     served = {n.op_type for c in CASES if c.name not in SAME for n in c.model().graph.node}
-    alike = {"Reshape", "Squeeze", "Unsqueeze", "Resize"}  # one rule with Flatten, and Mul's own
+    alike = {"Reshape", "Squeeze", "Unsqueeze"}  # one rule with Flatten
     steps = {"QuantizeLinear", "DequantizeLinear"}  # below: a step function has no differences
     assert not set(BLOCKED) - served - alike - steps
 
@@ -208,6 +223,7 @@ POOLS = {
     "side by side": "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)",
     "overlapping": "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)",
     "dense": "y = MaxPool<kernel_shape = [3, 3]>(x)",
+    "padded": "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)",
     "behind a Relu": "r = Relu(x) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)",
     "behind a Relu, padded":
         "r = Relu(x) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(r)",

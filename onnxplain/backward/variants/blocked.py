@@ -138,11 +138,28 @@ def clip(c: Context, g: Tensor) -> Tensor | None:
     return _masked(c, g, *inside)
 
 
-def _masked(c: Context, g: Tensor, *masks: Tensor) -> Tensor:
+@_on("LeakyRelu")
+def leaky_relu(c: Context, g: Tensor) -> Tensor | None:
+    """Scale by 1 where y > 0, else by alpha: a step of this height."""
+    alpha = float(c.attr("alpha", 0.01))
+    if not 0 <= alpha <= 1:
+        return None
+    slope = c.op.HardSigmoid(_step(c, c.y[0]), alpha=1 - alpha, beta=alpha)
+    return c.op.Mul(g, _shaped(slope, c.y[0].shape))
+
+
+@_on("HardSigmoid")
+def hard_sigmoid(c: Context, g: Tensor) -> Tensor:
+    """Scale by alpha strictly between 0 and 1."""
+    scaled = _lifted(c.op, g, c.y[0].shape, float(c.attr("alpha", 0.2)))
+    return _masked(c, scaled, _step(c, c.y[0]), _step(c, c.y[0], 1, above=False))
+
+
+def _masked(c: Context, g: Tensor, *masks: Tensor | None) -> Tensor:
     """Multiply by masks, first with each other: several seeds share their product."""
     if not masks:
         return g
-    product = reduce(lambda a, b: _shaped(c.op.Mul(a, b), a.shape), masks)
+    product: Any = reduce(lambda a, b: _shaped(c.op.Mul(a, b), a.shape), masks)  # type: ignore[union-attr]
     return c.op.Mul(g, product)
 
 
@@ -240,14 +257,44 @@ def resize(c: Context, g: Tensor) -> Tensor | None:
     return _shaped(c.op.Mul(c.op.GlobalAveragePool(g), prod(sizes)), pixels.shape)
 
 
+@BLOCKED.instead("HardSwish")
+def hard_swish(op: Emitter, node: Node) -> Tensor | None:
+    """Write x times its HardSigmoid, as the standard has it."""
+    x = node.inputs[0]
+    if not _is_maps(x):
+        return None
+    return op.Mul(x, _shaped(op.HardSigmoid(x, alpha=1 / 6, beta=0.5), x.shape))
+
+
+def _silu(c: Context, gate: Node, s: Tensor) -> Tensor:
+    """Return s + x s (1 - s)."""
+    return c.op.Add(s, c.op.Mul(c.y[0], _rest(c, s)))
+
+
+def _hard_silu(c: Context, gate: Node, h: Tensor) -> Tensor:
+    """Return h + x h', with x h' = h - beta between the bounds: 2 h - beta [h > 0] - (1 - beta) [h = 1]."""
+    beta, channels = float(gate.attrs.get("beta", 0.5)), int(h.shape[1])
+
+    def times(x: Tensor | None, weight: float, *bias: Array) -> Tensor:
+        weights = np.full((channels, 1, 1, 1), weight)
+        return _shaped(c.op.Conv(x, weights, *bias, group=channels), h.shape)
+
+    above, below = _step(c, h), _step(c, h, 1, above=False)
+    ends = _shaped(c.op.Add(times(above, -beta), times(below, 1 - beta)), h.shape)
+    return c.op.Add(times(h, 2, np.full(channels, beta - 1)), ends)
+
+
+SLOPES = {"Sigmoid": _silu, "HardSigmoid": _hard_silu}
+"""Op that makes a gate of x -> the slope of x times it."""
+
+
 @_on("Mul", at_output=True)
 def mul(c: Context, g: Tensor) -> list[Any] | None:
-    """SiLU as one product with its slope; other factors are residuals, to be brought into blocks once."""
+    """SiLU and HardSwish as one product with their slope; other factors are brought into blocks once."""
     for x, s in ((0, 1), (1, 0)):
-        sigmoid_of_x = _is_sigmoid_of(c.node.inputs[s], c.node.inputs[x])
-        if sigmoid_of_x and c.needs(x) and not c.is_wrt(s):
-            # y' = s + x s (1 - s)
-            slope = c.op.Add(c.x[s], c.op.Mul(c.y[0], _rest(c, c.x[s])))
+        gates = [n for n in c.node.inputs[s].inputs if n.inputs[0].name == c.node.inputs[x].name]
+        if gates and gates[0].op in SLOPES and c.needs(x) and not c.is_wrt(s):
+            slope = SLOPES[gates[0].op](c, gates[0], c.x[s])
             slope = _shaped(slope, c.node.outputs[0].shape)
             return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
     if not all(map(_is_maps, c.node.inputs)) or c.node.inputs[0].shape != c.node.inputs[1].shape:
@@ -263,10 +310,6 @@ def reshaped(c: Context, g: Tensor) -> Tensor:
     found = gradient(c, g)[0]
     assert found is not None
     return _lifted(c.op, _shaped(found, maps.shape), maps.shape)
-
-
-def _is_sigmoid_of(s: Tensor, x: Tensor) -> bool:
-    return any(node.op == "Sigmoid" and node.inputs[0].name == x.name for node in s.inputs)
 
 
 # --- windows ----------------------------------------------------------------------------------------------
@@ -317,12 +360,18 @@ def _first_maxima(c: Context) -> Tensor | None:
     """
     op, windows, maps, pooled = c.op, Windows.of(c), c.node.inputs[0], c.node.outputs[0]
     channels, (h, w), outputs = int(maps.shape[1]), spatial(c, maps), spatial(c, pooled)
+    dense = prod(windows.strides) == 1  # as many windows as pixels: as slow tap by tap
+    if channels % _BLOCK or dense or prod(windows.kernel) > _MOST_TAPS or not prod(outputs):
+        return None
     ends = [s[-1] + r for s, r in zip(windows.starts(outputs), windows.reach, strict=True)]
     pads = [*windows.before, *(max(0, end - n) for end, n in zip(ends, (h, w), strict=True))]
-    # The zeros of padding are found where y = 0, which is harmless only where nothing is sent.
+    rows, columns = windows.starts(outputs)
+    taps = [np.multiply(tap, windows.dilations) for tap in np.ndindex(*windows.kernel)]
+    offsets = [int(y) * w + int(x) for y, x in taps]
+    inside = [_within(rows + y, h)[:, None] & _within(columns + x, w) for y, x in taps]
+    # Where y = 0 zeros of padding are found, too, which is harmless where nothing is sent from there.
     sound = not any(pads) or _is_pooled(c, maps)
-    if not sound or channels % _BLOCK or prod(windows.kernel) > _MOST_TAPS:
-        return None
+    far_outside = None if sound else _everywhere(c, np.where(inside, 0, -_FAR), c.x[0])
 
     def conv(x: Tensor, weights: Array, **attrs: Any) -> Tensor:
         weights = np.broadcast_to(np.float32(weights), (channels, 1, *weights.shape))
@@ -334,21 +383,34 @@ def _first_maxima(c: Context) -> Tensor | None:
     slides = {"strides": windows.strides, "dilations": windows.dilations, "pads": pads}
     one = np.ones((1, 1))
     missing = conv(c.y[0], -one)
-    for tap in np.ndindex(*windows.kernel):
-        hot = np.zeros(windows.kernel)
-        hot[tap] = 1
-        y, x = np.multiply(tap, windows.dilations)
-        found = op.HardSigmoid(plus(conv(c.x[0], hot, **slides), missing), alpha=_STEEP, beta=1.0)
-        far = conv(_shaped(found, pooled.shape), -_FAR * (y * w + x + 1) * one)
-        missing = plus(far, missing)
-    taps = op.Cast(op.Mul(missing, -1 / _FAR), to=int(TensorProto.INT64), dtype=np.dtype(np.int64))
-    taps = op.Clip(taps, 1, h * w)  # what NaN became is no position
-    rows, columns = windows.starts(outputs)
+    hots = np.eye(len(taps), dtype=np.float32)
+    for offset, hot, within in zip(offsets, hots, inside, strict=True):
+        if far_outside is not None and not within.all():
+            own = np.broadcast_to(hot[None, :, None, None], (channels, len(taps), 1, 1))
+            reach = plus(op.Conv(far_outside, own), missing)
+        else:
+            reach = missing
+        found = plus(conv(c.x[0], hot.reshape(windows.kernel), **slides), reach)
+        found = _shaped(op.HardSigmoid(found, alpha=_STEEP, beta=1.0), pooled.shape)
+        missing = plus(conv(found, -_FAR * (offset + 1) * one), missing)
+    tap = op.Cast(op.Mul(missing, -1 / _FAR), to=int(TensorProto.INT64), dtype=np.dtype(np.int64))
+    tap = op.Clip(tap, 1, offsets[-1] + 1)  # what NaN became is no position
     planes = np.arange(channels)[:, None, None] * h * w
     firsts = op.constant((planes + rows[:, None] * w + columns - 1)[None], np.int64)
     images = op.Range(0, op.Squeeze(op.Shape(c.x[0], end=1)), 1)
     images = op.Mul(op.Reshape(images, [-1, 1, 1, 1]), channels * h * w)
-    return op.Add(taps, op.Add(firsts, images))
+    return op.Add(tap, op.Add(firsts, images))
+
+
+def _within(positions: Array, size: int) -> Array:
+    return (positions >= 0) & (positions < size)
+
+
+def _everywhere(c: Context, planes: Array, like: Tensor) -> Tensor:
+    """Return planes [k, h, w] as [N, k, h, w], for as many images as `like` has."""
+    count = c.op.Concat(c.op.Shape(like, end=1), planes.shape, axis=0)
+    grid = c.op.Expand(c.op.constant(planes[None], np.float32), count)
+    return _shaped(grid, ["N", *planes.shape])
 
 
 def _lie_apart(c: Context, windows: Windows) -> bool:
@@ -392,11 +454,10 @@ def _between_zeros(c: Context, g: Tensor, weights: Array, windows: Windows) -> T
     pads = [r - 1 - b for _, _, r, b in axes] + [n - m + b for n, m, _, b in axes]
     if min(pads) < 0:
         return None
-    firsts = np.zeros((1, 1, *sizes), np.float32)
-    firsts[:, :, :: windows.strides[0], :: windows.strides[1]] = 1
-    count = c.op.Concat(c.op.Shape(g, end=1), [1, *sizes], axis=0)
-    grid = _shaped(c.op.Expand(c.op.constant(firsts, np.float32), count), ["N", 1, *sizes])
-    grid = c.op.Conv(grid, np.ones((len(weights), 1, 1, 1)))  # in blocks, and for every channel
+    firsts = np.zeros((1, *sizes))
+    firsts[:, :: windows.strides[0], :: windows.strides[1]] = 1
+    # in blocks, and for every channel
+    grid = c.op.Conv(_everywhere(c, firsts, g), np.ones((len(weights), 1, 1, 1)))
     whole: list[int | str] = ["N", len(weights), *sizes]
     spread = c.op.Mul(_repeated(c.op, g, windows.strides, whole), grid)
     return c.op.Conv(
