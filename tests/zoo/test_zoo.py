@@ -28,7 +28,7 @@ from tests.zoo.measure import (
 SUBJECTS = {subject.path.stem: subject for subject in zoo()}
 HALF = {"float16", "float16_dynamo", "mixed_precision"}
 NOTHING_IN_BLOCKS = {  # neither feature maps, nor masks of them that have a rule for blocks
-    "int8_dynamic", "local_functions", "preactivation", "autoencoder", "super_resolution", "float64",
+    "int8_dynamic", "autoencoder", "super_resolution", "float64",
     "volumes", "signal", "vit", "vit_static", "vit_op14", "vit_dynamo", "vit_attention_op", "swin",
     "swin_dynamo",
 }  # fmt: skip

@@ -292,10 +292,11 @@ SLOPES = {"Sigmoid": _silu, "HardSigmoid": _hard_silu}
 def mul(c: Context, g: Tensor) -> list[Any] | None:
     """SiLU and HardSwish as one product with their slope; other factors are brought into blocks once."""
     for x, s in ((0, 1), (1, 0)):
-        gates = [n for n in c.node.inputs[s].inputs if n.inputs[0].name == c.node.inputs[x].name]
-        if gates and gates[0].op in SLOPES and c.needs(x) and not c.is_wrt(s):
-            slope = SLOPES[gates[0].op](c, gates[0], c.x[s])
-            slope = _shaped(slope, c.node.outputs[0].shape)
+        gate = next((n for n in c.node.inputs[s].inputs if n.op in SLOPES), None)
+        if gate is None or gate.inputs[0].name != c.node.inputs[x].name:
+            continue
+        if c.needs(x) and not c.is_wrt(s):
+            slope = _shaped(SLOPES[gate.op](c, gate, c.x[s]), c.node.outputs[0].shape)
             return [c.op.Mul(g, slope) if i == x else NOTHING for i in (0, 1)]
     if not all(map(_is_maps, c.node.inputs)) or c.node.inputs[0].shape != c.node.inputs[1].shape:
         return None
