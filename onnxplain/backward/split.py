@@ -63,7 +63,8 @@ class Pair:
         on `wrt`.
         """
         self._graph = graph.copy()
-        rewrite(self._graph, rules.rewrites, rules.name)
+        if rules.rewrites:
+            rewrite(self._graph, rules.rewrites, rules.name)
         self._tensors = self._graph.tensors()
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
         self.table, self.each = rules, one_each

@@ -251,9 +251,13 @@ def mul_by_gates(op: Emitter, node: Node) -> Tensor | None:
 @_on("Resize")
 def resize(c: Context, g: Tensor) -> Tensor | None:
     """Single pixels that were repeated: the sum, by way of the mean."""
-    pixels, sizes = c.node.inputs[0], spatial(c, c.node.outputs[0])
-    if spatial(c, pixels) != (1, 1) or c.attr("mode", "nearest") != "nearest":
+    pixels, maps = c.node.inputs[0], c.node.outputs[0]
+    sizes = spatial(c, maps)
+    repeated = c.attr("mode", "nearest") == "nearest" and pixels.shape[1] == maps.shape[1]
+    if spatial(c, pixels) != (1, 1) or not repeated:
         return None
+    if c.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return None  # what lies outside is a constant
     return _shaped(c.op.Mul(c.op.GlobalAveragePool(g), prod(sizes)), pixels.shape)
 
 
