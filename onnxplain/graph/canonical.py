@@ -177,6 +177,31 @@ def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
     """Replace auto_pad and output_shape by pads; write down kernels that some exporters leave out."""
     if any(x.shape is None for x in node.inputs[: 2 if node.op.startswith("Conv") else 1]):
         raise UnsupportedOpError(node.op, node.name, "the shapes of its inputs are not known")
+    _set_pads(node)
+    if node.op == "Conv":
+        _take_over_padding(node)
+    return None
+
+
+def _take_over_padding(node: gs.Node) -> None:
+    """Let a Conv put the zeros around its input that a Pad puts there now, as Keras exports them."""
+    makers = node.inputs[0].inputs
+    if not makers or makers[0].op != "Pad" or makers[0].attrs.get("mode", "constant") != "constant":
+        return
+    x, amounts, *rest = makers[0].inputs
+    value, axes = [*rest, gs.Variable.empty(), gs.Variable.empty()][:2]
+    zeros = value.is_empty() or (isinstance(value, gs.Constant) and not np.any(value.values))
+    if not (zeros and axes.is_empty() and isinstance(amounts, gs.Constant)):
+        return
+    before, after = np.split(np.asarray(amounts.values, np.int64), 2)
+    if (amounts.values < 0).any() or any((*before[:2], *after[:2])):
+        return
+    added = [*before[2:], *after[2:]]
+    node.attrs["pads"] = [p + int(a) for p, a in zip(node.attrs["pads"], added, strict=True)]
+    node.inputs[0] = x
+
+
+def _set_pads(node: gs.Node) -> None:
     mode = node.attrs.pop("auto_pad", "NOTSET")
     wanted = node.attrs.pop("output_shape", None)
     rank = len(node.inputs[0].shape) - 2
@@ -184,12 +209,11 @@ def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
         node.attrs["kernel_shape"] = [int(s) for s in node.inputs[1].shape[2:]]
     if mode in ("NOTSET", "VALID") and not wanted:
         node.attrs.setdefault("pads", [0] * 2 * rank)
-        return None
+        return
     total = _total_pads(node, wanted)
     small = [t // 2 for t in total]
     large = [t - s for t, s in zip(total, small, strict=True)]
     node.attrs["pads"] = small + large if mode == "SAME_UPPER" else large + small
-    return None
 
 
 def _total_pads(node: gs.Node, wanted: list[int] | None) -> list[int]:

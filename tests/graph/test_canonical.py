@@ -66,6 +66,36 @@ def test_output_shape_becomes_pads(mode: str, size: int) -> None:
     check_same(model, (2, 5, 5), images=2)
 
 
+AROUND = "n = Constant <value_ints = [0, 0, 1, 0, 0, 0, 2, 1]> ()"
+PADS = {  # what comes before y = Conv(p, w) -> whether the Conv does the padding
+    "zeros": (f"{AROUND} p = Pad (x, n)", True),
+    "zeros, said": (f"{AROUND} v = Constant <value_float = 0.0> () p = Pad (x, n, v)", True),
+    "read elsewhere, too": ("n = Constant <value_ints = [0, 0, 1, 1, 0, 0, 1, 1]> () p = Pad (x, n) "
+                            "q = MaxPool <kernel_shape = [3, 3]> (p)", True),
+    "ones": (f"{AROUND} v = Constant <value_float = 1.0> () p = Pad (x, n, v)", False),
+    "reflected": (AROUND + ' p = Pad <mode = "reflect"> (x, n)', False),
+    "cut": ("n = Constant <value_ints = [0, 0, -1, 0, 0, 0, 2, 1]> () p = Pad (x, n)", False),
+    "channels": ("n = Constant <value_ints = [0, 1, 0, 0, 0, -1, 0, 0]> () p = Pad (x, n)", False),
+    "along named axes": ("n = Constant <value_ints = [1, 2]> () a = Constant <value_ints = [3]> () "
+                         "p = Pad (x, n, , a)", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "taken"), PADS.values(), ids=PADS)
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "SAME_UPPER"])
+def test_a_conv_takes_over_the_zeros_around_its_input(
+    before: str, taken: bool, auto_pad: str
+) -> None:
+    also = ", float[N, 2, f, h] q" if " q = " in before else ""
+    model = parsed(
+        f"""g (float[N, 2, 6, 6] x) => (float[N, 3, a, b] y{also}) {{ {before}
+        y = Conv <strides = [2, 2], auto_pad = "{auto_pad}"> (p, w) }}""",
+        w=weights(3, 2, 3, 3),
+    )
+    ops = check_same(model, (2, 6, 6), images=2)
+    assert ("Pad" in ops) == (not taken or bool(also))
+
+
 def test_shape_arithmetic_is_folded_and_the_image_count_stays_free() -> None:
     model = parsed(
         """g (float[N, 2, 4, 4] x) => (float[N, 32] y) {
