@@ -52,9 +52,9 @@ class SessionCache:
     def find(self, key: str) -> Path | None:
         """Return the path of a graph; None where there is none, or only a damaged one."""
         entry = self.folder / key
-        if not entry.exists():
-            return None
         try:
+            if not entry.exists():
+                return None
             if json.loads((entry / _SIZES).read_text()) == _sizes(entry):
                 with suppress(OSError):  # a folder that may only be read serves, too
                     os.utime(entry)
@@ -127,8 +127,10 @@ def key_of(graph: bytes, *more: object) -> str:
     Large weights lie beside the graph. They follow from the file that it names by its digest, and from the
     code of this package, which turns some of them.
     """
-    told = repr((graph, more, __version__, onnx.__version__, np.__version__, _code(), _processor()))
-    return hashlib.sha256(told.encode()).hexdigest()
+    digest = hashlib.sha256(graph)
+    versions = __version__, onnx.__version__, np.__version__
+    digest.update(repr((more, versions, _code(), _processor())).encode())
+    return digest.hexdigest()
 
 
 @cache

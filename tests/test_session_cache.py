@@ -221,6 +221,21 @@ def test_a_folder_that_may_only_be_read_serves(
     assert entries(tmp_path) == made
 
 
+def test_a_folder_that_may_not_be_looked_into_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = gradient(None)
+    model = load(tmp_path)
+
+    def refuse(*_: Any, **__: Any) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    np.testing.assert_array_equal(ox.gradient(model, X, 3).values, expected)
+    assert "nothing is kept: [Errno 13] Permission denied" in caplog.text
+
+
 def refuse_new(mkdir: Any) -> Any:
     """Path.mkdir of a user who may not write: it finds what is there, and makes nothing."""
 
