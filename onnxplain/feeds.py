@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ def choose_rows(feeds: Feeds, chosen: slice | Sequence[int], inputs: Iterable[In
     return {k: v[chosen] if k in per_image else v for k, v in feeds.items()}
 
 
+@lru_cache(maxsize=256)  # asked for every image
 def input_spec(source: Input, keep_open: bool) -> InputSpec:
     """Describe an input for the pre-processing; -1 stands for a size that the file leaves open.
 

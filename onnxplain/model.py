@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,19 @@ def _arrived(
 ) -> Model:
     """Make a model of what `Model.__reduce__` sent."""
     return Model(file, Executor(*asked), preprocess, labels)
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    import onnx
+
+    return {
+        "onnxplain": __version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": runtime_version(),
+        "numpy": np.__version__,
+        "python": sys.version.split()[0],
+    }
 
 
 class Model:
@@ -170,7 +183,9 @@ class Model:
     @property
     def providers(self) -> tuple[str, ...]:
         """The onnxruntime providers really used."""
-        return self._session((self.graph.logit.predicted,)).providers
+        with self._lock:
+            made = next(iter(self._sessions.values()), None)
+        return (made or self._session((self.graph.logit.predicted,))).providers
 
     def dtype_of(self, tensor: str) -> np.dtype[Any]:
         """Return the element type of a tensor of the graph."""
@@ -321,21 +336,13 @@ class Model:
 
     def meta(self, method: str, **more: Any) -> dict[str, Any]:
         """Return what a record says about where it came from (JSON-able)."""
-        import onnx
-
         return {
             "method": method,
-            "model": Path(self.name).name if self.path else self.name,
+            "model": self.path.name if self.path else self.name,
             "sha256": self.sha256,
             "logit": str(self.graph.logit),
             "preprocess": self.preprocess.source if self.spec.is_picture else "none",
-            "versions": {
-                "onnxplain": __version__,
-                "onnx": onnx.__version__,
-                "onnxruntime": runtime_version(),
-                "numpy": np.__version__,
-                "python": sys.version.split()[0],
-            },
+            "versions": _versions(),
             **more,
         }
 

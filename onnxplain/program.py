@@ -104,7 +104,7 @@ class Program:
     @property
     def providers(self) -> tuple[str, ...]:
         """The onnxruntime providers that runs really use."""
-        sessions = ("_fused_session", "_backward_session", "forward_session")
+        sessions = ("_picked_session", "_fused_session", "_backward_session", "forward_session")
         made = [vars(self)[name] for name in sessions if name in vars(self)]
         found: tuple[str, ...] = (made or [self.forward_session])[0].providers
         return found
@@ -153,6 +153,10 @@ class Program:
     def _fused_session(self) -> Session:
         return self._executor.session(self._each.fused())
 
+    @cached_property
+    def _picked_session(self) -> Session:
+        return self._executor.session(self._each.fused(picked=True))
+
     def forward(self, feeds: Mapping[str, Array]) -> Linearized:
         """Run the model on `feeds` and keep what backward passes need.
 
@@ -172,6 +176,11 @@ class Program:
         Raises LayerError where `wrt` is not a cut.
         """
         return self._tail_session.run(values)
+
+    def count(self, feeds: Mapping[str, Array]) -> int:
+        """Return the number of images; inputs that all of them share, settings, do not count."""
+        rows = {k: v for k, v in feeds.items() if k in self.per_image or k in self.wrt}
+        return _rows(rows) if rows else 1
 
     @cached_property
     def seed_sizes(self) -> Mapping[str, tuple[int, ...]] | None:
@@ -200,15 +209,23 @@ class Program:
 
         `seeds` None explains each image's largest element.
         """
-        asked: dict[str, Array] = {}
-        if self._each.largest is not None:
-            asked[self._each.largest] = np.array([seeds is None])
-        if seeds is None:
-            seeds = {k: np.zeros((_rows(feeds), *s)) for k, s in (self.seed_sizes or {}).items()}
-        session = self._fused_session
-        for name, seed in seeds.items():
-            asked[f"seed({name})"] = seed.astype(session.dtype(f"seed({name})"), copy=False)
+        session, asked = self._asked(feeds, seeds)
         return session.run({**feeds, **self._reference(feeds), **asked})
+
+    def _asked(
+        self, feeds: Mapping[str, Array], seeds: Mapping[str, Array] | None
+    ) -> tuple[Session, dict[str, Array]]:
+        """Return the session for these seeds, and what it is fed of them."""
+        if self._each.picks:
+            (output,) = self.outputs
+            numbers = (
+                np.full(self.count(feeds), -1) if seeds is None else _single_ones(seeds[output])
+            )
+            if numbers is not None:
+                return self._picked_session, {f"element({output})": numbers}
+        session, seeds = self._fused_session, seeds or {}
+        dtypes = {name: session.dtype(f"seed({name})") for name in seeds}
+        return session, {f"seed({k})": v.astype(dtypes[k], copy=False) for k, v in seeds.items()}
 
     @property
     def has_reference(self) -> bool:
@@ -246,7 +263,7 @@ class Program:
             return {}
         if self._baseline is None:
             raise InputError(f"rule table {self.rules!r} needs set_reference() first")
-        rows = 1 if self._first.one_reference or self._first.pinned else _rows(feeds)
+        rows = 1 if self._first.one_reference or self._first.pinned else self.count(feeds)
         if rows in self._references:
             return self._references[rows]
         at = {name: np.repeat(value, rows, axis=0) for name, value in self._baseline.items()}
@@ -313,7 +330,7 @@ class Linearized:
             if all(np.array_equal(known[name], seeds[name]) for name in known):
                 return dict(signals)
             return self.program.forward(self.feeds).backward(seeds)
-        images, count = _rows(self.feeds), _rows(seeds)
+        images, count = self.program.count(self.feeds), _rows(seeds)
         if count != images:
             if images != 1:
                 raise InputError(
@@ -382,8 +399,15 @@ def _rounded_up(seeds: Array) -> Array:
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:
-    """Return the number of images; an input without an image axis has fewer rows, or none."""
-    return max(len(np.atleast_1d(a)) for a in arrays.values())
+    return len(next(iter(arrays.values())))
+
+
+def _single_ones(seeds: Array) -> Array | None:
+    """Return which element of each seed is 1, int64 [N]; None where the others are not all 0."""
+    flat = seeds.reshape(len(seeds), -1)
+    numbers = flat.argmax(1)
+    single = np.count_nonzero(flat) == len(flat)
+    return numbers if single and (flat[np.arange(len(flat)), numbers] == 1).all() else None
 
 
 def largest(values: Array) -> Array:

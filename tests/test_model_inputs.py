@@ -108,6 +108,19 @@ def test_a_setting_is_the_same_for_all_images(setting: str, method: Any) -> None
     np.testing.assert_allclose(found.values, np.broadcast_to(2 * w * factor, (18, 4)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("target", [None, 1, ox.Target.contrast(1, 0)], ids=str)
+def test_a_setting_may_have_more_rows_than_there_are_images(target: Any) -> None:
+    proto = nets.build(
+        "(float[N, 4] x, float[4] s) => (float[N, 3] y)", "h = Mul(x, s) y = Gemm(h, w)", w=(4, 3)
+    )
+    x, s = nets.images(1, (4,)), np.arange(4, dtype=np.float32)
+    found = ox.gradient(nets.load(proto), {"x": x, "s": s}, target)
+    w = nets.weights_of(proto)["w"].numpy()
+    best = int((x * s @ w).argmax())
+    column = w[:, best if target is None else 1] - (w[:, 0] if found.classes[0] < 0 else 0)
+    np.testing.assert_allclose(found.values, [s * column], rtol=1e-5)
+
+
 # --- inputs that are no pictures -----------------------------------------------------------------------
 def test_tabular_model() -> None:
     body = "h = Gemm(x, a) t = Tanh(h) z = Gemm(t, b) y = Softmax<axis = 1>(z)"

@@ -95,6 +95,59 @@ def test_fused_equals_forward_and_backward(make: Any, output: str, shape: tuple[
     assert np.abs(separate).max() > 0
 
 
+ROWS = {
+    "rows of Gemm": "z = Gemm<transB = 1>(a, w)",
+    "rows of Gemm with a bias": "z = Gemm<transB = 1, alpha = 0.5>(a, w, b)",
+    "columns of Gemm": "z = Gemm(a, v)",
+    "columns of MatMul": "m = MatMul(a, v) z = Add(m, b)",
+    "turned weights": "t = Transpose<perm = [1, 0]>(w) z = MatMul(a, t)",
+    "quantised weights": "d = DequantizeLinear(q, s) z = Gemm<transB = 1>(a, d, b)",
+}
+
+
+@pytest.mark.parametrize("dtype", ["float", "double"])
+@pytest.mark.parametrize("head", ROWS.values(), ids=ROWS)
+def test_the_product_of_a_class_with_the_weights_is_one_of_their_rows(
+    head: str, dtype: str
+) -> None:
+    rng, inputs = np.random.default_rng(1), "(float[N, 6] x) => (float[N, 3] z)"
+    weights = {k: rng.normal(size=s) for k, s in (("w", (3, 6)), ("v", (6, 3)), ("b", 3))}
+    weights = {k: v.astype(np.float32 if dtype == "float" else float) for k, v in weights.items()}
+    if "DequantizeLinear" in head:
+        dtype = "float"
+        weights["b"] = weights["b"].astype(np.float32)
+        weights["q"] = rng.integers(-128, 128, (3, 6)).astype(np.int8)
+        weights["s"] = np.array(0.01, np.float32)
+    body = f"a = Tanh(x) {head}"
+    proto = nets.build(inputs.replace("float", dtype), body, **weights)
+    program = program_of(proto, "z")
+    written = onnx.load_from_string(program._each.fused(picked=True).model).graph.node
+    backward = [n.op_type for n in written if n.name.startswith(("vjp", "picked"))]
+    assert "Gather" in backward and not {"OneHot", "Gemm", "MatMul"} & set(backward)
+    x = nets.images(4, (6,)).astype(np.dtype(dtype.replace("float", "float32")))
+    seeds = np.eye(3, dtype=x.dtype)[[2, 0, 1, 2]]
+    picked = program.fused({"x": x}, {"z": seeds})
+    plain = program.fused({"x": x}, {"z": 2 * seeds})
+    np.testing.assert_allclose(2 * picked["gradient(x)"], plain["gradient(x)"], rtol=1e-6)
+    largest = program.fused({"x": x}, None)
+    own = program.fused({"x": x}, {"z": np.eye(3, dtype=x.dtype)[picked["z"].argmax(1)]})
+    np.testing.assert_array_equal(largest["gradient(x)"], own["gradient(x)"])
+
+
+def test_an_element_of_a_map_may_be_the_seed() -> None:
+    proto = nets.build(
+        "(float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] z)", "z = Conv(x, w)", w=(2, 3, 1, 1)
+    )
+    program, x = program_of(proto, "z"), nets.images(2, (3, 4, 4))
+    seeds = np.zeros((2, 2, 4, 4), np.float32)
+    seeds[0, 1, 2, 3] = seeds[1, 0, 0, 1] = 1
+    found = program.fused({"x": x}, {"z": seeds})["gradient(x)"]
+    expected = np.zeros_like(x)
+    w = nets.weights_of(proto)["w"].numpy()[:, :, 0, 0]
+    expected[0, :, 2, 3], expected[1, :, 0, 1] = w[1], w[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @every_net
 def test_several_seeds_on_one_image_equal_one_run_each(
     make: Any, output: str, shape: tuple[int, ...]

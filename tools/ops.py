@@ -62,6 +62,9 @@ SOURCES = {
 LIFTED = {"Scatter", "Upsample"}  # of old opsets, which are lifted to ScatterElements and Resize
 
 
+BEYOND = "score-cam, ablation-cam and shap-cam only run forward: they explain layers before such an operator, too."
+
+
 def page() -> str:
     """Return the page as the registry, the cases and the zoo have it now."""
     rules = sorted(VJP)
@@ -79,6 +82,7 @@ def page() -> str:
     ]
     lines += [", ".join(silent), "", "## Refused", ""]
     lines += [f"- {reason}: {', '.join(ops)}." for reason, ops in REFUSED.items()]
+    lines += ["", BEYOND]
     return "\n".join([*lines, ""])
 
 

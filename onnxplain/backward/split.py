@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
 
+from onnxplain.backward.seeds import pick, plant
 from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
 from onnxplain.errors import ModelError
@@ -41,8 +41,7 @@ class Pair:
     * `reference`: wrt -> the values that rules read at the reference input
 
     A seed is called `seed(output)` and a gradient `gradient(tensor)`. With `one_each` there is one seed for
-    each image; where the single output has a known shape, the fused graph then also takes `largest(output)`,
-    a truth value: whether the seed is that of each image's largest element instead.
+    each image.
     """
 
     # `broadcasts`: residuals of one image serve many seeds. `pinned`: the graph takes one image only.
@@ -68,10 +67,7 @@ class Pair:
         self._tensors = self._graph.tensors()
         self.outputs, self.wrt, self.rules = tuple(outputs), tuple(wrt), rules.name
         self.table, self.each = rules, one_each
-        op, choice = Emitter("vjp"), Emitter("choice")
-        given = {name: self._seed(name) for name in outputs}
-        self._largest: list[gs.Tensor] = []
-        seeds = self._or_largest(choice, given) if one_each else given
+        op, seeds = Emitter("vjp"), {name: self._seed(name) for name in outputs}
         axes = self._image_axes()
         self.broadcasts, self.pinned = axes == {"N"} and not one_each, not axes
         self.one_reference = axes == {"N"} and not self.beside
@@ -84,8 +80,7 @@ class Pair:
             _named(op, f"gradient({k})", v, self._tensors[k], self._per_seed(self._tensors[k]))
             for k, v in signals.items()
         ]
-        self._seeds, self._choice = list(given.values()), choice.nodes
-        self._chosen = list(seeds.values())
+        self._seeds = list(seeds.values())
         self._split(op.nodes)
 
     @property
@@ -99,9 +94,10 @@ class Pair:
         return tuple(self._references.used)
 
     @property
-    def largest(self) -> str | None:
-        """Name of the input of `fused` that asks for the largest elements, where there is one."""
-        return self._largest[0].name if self._largest else None
+    def picks(self) -> bool:
+        """Whether the seeds may be given as elements of the single output, whose sizes are known."""
+        sizes = list((self.seed_sizes or {}).values())
+        return self.each and len(sizes) == 1 and prod(sizes[0]) > 0
 
     @property
     def seed_sizes(self) -> dict[str, tuple[int, ...]] | None:
@@ -136,12 +132,12 @@ class Pair:
         op, after = Emitter("enter"), Emitter("leave")
         given, starts = self._entered(op), list(self._residuals)
         rows: dict[str, list[gs.Tensor]] = {}
-        for seed, chosen in zip(self._seeds, self._chosen, strict=True):
+        for seed in self._seeds:
             starts.append(seed)
-            rows[chosen.name] = [seed]
+            rows[seed.name] = [seed]
             if copies > 1:
                 starts[-1] = gs.Variable(seed.name, seed.dtype, _many(seed.shape))
-                rows[chosen.name] = op.Split(starts[-1], axis=0, num_outputs=copies, outputs=copies)
+                rows[seed.name] = op.Split(starts[-1], axis=0, num_outputs=copies, outputs=copies)
         nodes, found = [*self._fixed, *op.nodes], []
         for i in range(copies):
             own = {name: parts[i] for name, parts in rows.items()}
@@ -172,18 +168,27 @@ class Pair:
             result.name = name
         seeds, before = self._seeds, Emitter("planted")
         if channel_axis is not None:
-            seeds = _plant(before, self._seeds[0], self.outputs[0], channel_axis)
+            seeds = plant(before, self._seeds[0], self.outputs[0], channel_axis)
         nodes = [*before.nodes, *self._fixed, *self._per_seed_nodes, *op.nodes]
         starts = _unique([*self._residuals, self._tensors[wrt], *seeds])
         return self._export(nodes, starts, list(named.values()))
 
-    def fused(self) -> Part:
-        """Model inputs and seeds -> outputs, wrt and gradients, in one graph."""
-        nodes = [*self._graph.nodes, *self._once, *self._choice, *self._per_seed_nodes]
+    def fused(self, picked: bool = False) -> Part:
+        """Model inputs and seeds -> outputs, wrt and gradients, in one graph.
+
+        `picked`: each seed is 1 at one element, and instead of it the graph takes `element(output)` [N], the
+        number of the element, or -1 for the image's largest; where `picks`.
+        """
+        op, seeds, nodes = Emitter("picked"), self._seeds, self._per_seed_nodes
+        if picked:
+            values = self._tensors[self.outputs[0]]
+            numbers, nodes = pick(op, seeds[0], values, nodes, self._fixed_names)
+            seeds = [numbers]
         inputs = {t.name for t in self._graph.inputs}
         forward = [t for t in self._named(self.outputs + self.wrt) if t.name not in inputs]
-        starts = [*self._sources(), *self._seeds, *self._largest]
-        return self._export(nodes, starts, _unique([*forward, *self._gradients]))
+        written = [*self._graph.nodes, *self._once, *op.nodes, *nodes]
+        starts = [*self._sources(), *seeds]
+        return self._export(written, starts, _unique([*forward, *self._gradients]))
 
     def tail(self) -> Part:
         """The layers wrt (and `beside`) -> outputs; raises LayerError where wrt is not a cut."""
@@ -231,27 +236,10 @@ class Pair:
         each = self.each and tensor.shape is not None
         return list(tensor.shape) if each else _many(tensor.shape)
 
-    def _or_largest(self, op: Emitter, given: Mapping[str, gs.Tensor]) -> dict[str, gs.Tensor]:
-        """Return the given seeds, or those of the largest elements where `largest(output)` holds."""
-        ((name, seed), *more) = given.items()
-        sizes = None if more else (self.seed_sizes or {}).get(name)
-        if sizes is None or not prod(sizes):
-            return dict(given)
-        largest = gs.Variable(f"largest({name})", dtype=np.dtype(bool), shape=[1])
-        self._largest = [largest]
-        values = op.float(self._tensors[name])
-        flat = values if len(sizes) == 1 else op.Reshape(values, [-1, prod(sizes)])
-        best = op.ArgMax(flat, axis=1, keepdims=0)
-        hot = op.OneHot(best, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32)
-        if seed.dtype != np.float32:
-            hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
-        hot = hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes])
-        return {name: op.Where(largest, hot, seed)}
-
     def _split(self, emitted: Sequence[gs.Node]) -> None:
         """Sort what was written into what depends on a seed and what one forward can compute."""
         wanted = needed(emitted, [t.name for t in self._gradients])
-        per_seed = {t.name for t in self._chosen}
+        per_seed = {t.name for t in self._seeds}
         self._once: list[gs.Node] = []
         self._per_seed_nodes: list[gs.Node] = []
         for node in wanted:
@@ -260,6 +248,7 @@ class Pair:
             if depends:
                 per_seed.update(y.name for y in node.outputs)
         self._fixed, fixed = _fixed([*self._graph.nodes, *emitted])
+        self._fixed_names = fixed
         read = [x for n in self._per_seed_nodes for x in n.inputs] + self._gradients
         self._residuals = _unique(
             x
@@ -312,19 +301,6 @@ class _References(Mapping[str, gs.Tensor]):
 
     def __len__(self) -> int:
         return len(self.used)
-
-
-def _plant(op: Emitter, seed: gs.Tensor, output: str, axis: int) -> list[gs.Tensor]:
-    """Write a seed from planes and the channels they stand in; return the inputs for both."""
-    one = [1 if i == axis else s for i, s in enumerate(seed.shape)]
-    planes = gs.Variable(f"planes({output})", dtype=seed.dtype, shape=one)
-    channels = gs.Variable(f"channels({output})", dtype=np.dtype(np.int64), shape=["B"])
-    count = seed.shape[axis]
-    hot = op.OneHot(channels, count, op.constant([0, 1], seed.dtype), dtype=seed.dtype)
-    spread = [-1 if i == 0 else count if i == axis else 1 for i in range(len(one))]
-    planted = op.Mul(planes, op.Reshape(hot, spread))
-    planted.name, planted.shape = seed.name, seed.shape
-    return [planes, channels]
 
 
 def _named(

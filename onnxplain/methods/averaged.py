@@ -40,7 +40,7 @@ def smooth_grad(
     jitters = (rng.standard_normal(clean.shape[1:]).astype(clean.dtype) for _ in range(samples))
     mean = job.mean_gradient((clean + sigma * jitter for jitter in jitters), seeds.seed)
     return attribution(
-        job, mean.astype(np.float32), seeds, "smooth_grad", samples=int(samples),
+        job, mean.astype(np.float32), seeds.classes, seeds.scores, "smooth_grad", samples=int(samples),
         noise=float(noise), seed=int(seed), paper="Smilkov et al., 2017, arXiv 1706.03825",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def integrated_gradients(
     explained = values.reshape(len(values), -1).sum(1, dtype=np.float64)
     residual = seeds.scores - job.scores(begin, seeds.seed) - explained
     return attribution(
-        job, values, seeds, "integrated_gradients", steps=int(steps),
+        job, values, seeds.classes, seeds.scores, "integrated_gradients", steps=int(steps),
         baseline="zeros" if baseline is None else "given", residual=[float(r) for r in residual],
         paper="Sundararajan et al., 2017, arXiv 1703.01365, eq. 3",
     )  # fmt: skip

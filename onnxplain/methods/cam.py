@@ -5,8 +5,8 @@ Notation: A the layer's activation [n, K, h, w]; G = d score / d A; z the score.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from onnxplain.executor import Array
 from onnxplain.graph.compute import NUMPY
 from onnxplain.graph.layers import Layer
 from onnxplain.methods import perturb, weighing
-from onnxplain.methods.common import Images, Job, concat, cut_layer, join, start
+from onnxplain.methods.common import Images, Job, cut_layer, join, start
 from onnxplain.methods.maps import Found, channels_first, in_picture
 from onnxplain.methods.weighing import Formula
 from onnxplain.model import Model
@@ -41,14 +41,6 @@ class Row:
     runs: Callable[[Found], Array] | None = None
     rules: RuleTable = VJP
     cut: bool = False
-
-    def weigh(self, found: Found) -> Array:
-        """Return the weights of arrays."""
-        if self.runs is not None:
-            return self.runs(found)
-        assert self.formula is not None
-        weights: Array = self.formula(NUMPY, found.A, found.G)
-        return weights
 
 
 CAMS: dict[str, Row] = {
@@ -101,33 +93,30 @@ def cam(
     chosen = mapped_layer(job.model, job.output, layer, grid)
     if row.cut:
         cut_layer(job.model, chosen, kind)
-    rules = row.rules
-    if rules.needs_reference:
-        reference_zeros(job.model, job.program(chosen.name, rules), chosen)
     checked = perturb.check_options(kind, options)
-    maps, weights, parts, outside, missing = [], [], [], list[float](), list[float]()
-    for linearized, seeds in job.linearize(chosen.name, rules, ahead=row.rules is not None):
-        found_map, found_weights, shares = _explain(job, row, chosen, linearized, seeds, checked)
-        maps.append(found_map)
-        weights.append(found_weights)
-        parts.append(seeds)
-        outside += shares
-        if rules.needs_reference and chosen.grid is not None:
-            missing += _missing(job, chosen, linearized, seeds, found_weights)
-    found = join(parts)
+    program, found = None, _by_runs(job, row, chosen, checked)
+    if row.formula is not None:
+        program = job.program(chosen.name, row.rules)
+        found = _by_signal(job, row, chosen, program)
+    parts, outside, missing = [], list[float](), list[float]()
+    for part in found:
+        parts.append((part.maps, part.weights, part.seeds.classes, part.seeds.scores))
+        outside += part.outside
+        missing += part.missing
+    maps, weights, classes, scored = join(parts)
     return Cam(
-        values=concat(maps),
-        weights=concat(weights),
+        values=maps,
+        weights=weights,
         kind=kind,
         layer=chosen.name,
         size=input_size(job.model),
-        classes=found.classes,
-        scores=found.scores,
+        classes=classes,
+        scores=scored,
         meta=job.meta(
             kind,
-            job.program(chosen.name, rules),
+            program,
             layer=chosen.name,
-            baseline="zero activations" if rules.needs_reference else None,
+            baseline="zero activations" if row.rules.needs_reference else None,
             paper=row.cite,
             **({} if chosen.grid is None else {"grid": chosen.grid.words()}),
             **({"outside_grid": outside} if outside else {}),
@@ -160,29 +149,63 @@ def mapped_layer(
     return chosen
 
 
-def _explain(
-    job: Job, row: Row, layer: Layer, linearized: Linearized, seeds: Seeds, options: dict[str, Any]
-) -> tuple[Array, Array, list[float]]:
-    """Return maps, weights per channel, and per image the share of the contributions outside the maps."""
-    a = channels_first(linearized[layer.name].astype(np.float32, copy=False), layer)
-    g, outside = np.zeros(0, np.float32), list[float]()
-    if row.formula is not None:
-        signal = linearized.backward({job.output: seeds.seed})[layer.name]
-        g = channels_first(signal, layer)
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What was found of a batch: maps [n, h, w], weights [n, K], and per image of tokens two floats.
+
+    outside: the share of the contributions that lies outside the map. missing: what their sum lacks.
+    """
+
+    maps: Array
+    weights: Array
+    seeds: Seeds
+    outside: list[float] = field(default_factory=list)
+    missing: list[float] = field(default_factory=list)
+
+
+def _by_signal(job: Job, row: Row, layer: Layer, program: Program) -> Iterator[_Part]:
+    """Weigh by a formula of the activation and of the signal that comes back to it."""
+    assert row.formula is not None
+    if row.rules.needs_reference:
+        reference_zeros(job.model, program, layer)
+    for linearized, seeds in job.linearize(layer.name, row.rules, ahead=True):
+        a = _activation(linearized[layer.name], layer)
+        g = channels_first(linearized.backward({job.output: seeds.seed})[layer.name], layer)
         outside = [] if layer.grid is None else _outside_grid(a * g, layer)
-    shown = in_picture(a, layer)
-    if not row.cut:
-        a, g = shown, in_picture(g, layer) if g.size else g
-    weights = row.weigh(Found(a, g, seeds, job, layer, linearized, options))
+        shown = in_picture(a, layer)
+        weighed = (a, g) if row.cut else (shown, in_picture(g, layer))
+        maps, weights = _sums(row.formula(NUMPY, *weighed), shown)
+        missing = []
+        if row.rules.needs_reference and layer.grid is not None:
+            missing = _missing(job, layer, linearized, seeds, weights)
+        yield _Part(maps, weights, seeds, outside, missing)
+
+
+def _by_runs(job: Job, row: Row, layer: Layer, options: dict[str, Any]) -> Iterator[_Part]:
+    """Weigh by what other runs of the network answer."""
+    assert row.runs is not None
+    for feeds, value, seeds in job.run(layer.name):
+        a = _activation(value, layer)
+        shown = in_picture(a, layer)
+        weights = row.runs(Found(a if row.cut else shown, feeds, seeds, job, layer, options))
+        yield _Part(*_sums(weights, shown), seeds)
+
+
+def _activation(value: Array, layer: Layer) -> Array:
+    return channels_first(value.astype(np.float32, copy=False), layer)
+
+
+def _sums(weights: Array, a: Array) -> tuple[Array, Array]:
+    """Return sum_k weight_k A_k [n, h, w], and the weight of each channel [n, K]; both float32."""
     if weights.shape[2:] == (1, 1):
-        n, channels, *sizes = shown.shape
-        rows = weights.reshape(n, 1, channels) @ shown.reshape(n, channels, -1)
+        n, channels, *sizes = a.shape
+        rows = weights.reshape(n, 1, channels) @ a.reshape(n, channels, -1)
         maps: Array = rows.reshape(n, *sizes)
         per_channel = weights[:, :, 0, 0]
     else:
-        products = weights * shown
+        products = weights * a
         maps, per_channel = products.sum(1), products.sum((2, 3))
-    return maps.astype(np.float32), per_channel.astype(np.float32), outside
+    return maps.astype(np.float32), per_channel.astype(np.float32)
 
 
 def _outside_grid(contributions: Array, layer: Layer) -> list[float]:

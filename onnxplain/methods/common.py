@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -60,17 +60,17 @@ class Job:
         """
         program = self.program(wrt, rules)
         for rows, target in self._batches(most):
-            linearized = self._ahead(program, rows, target) if ahead else program.forward(rows)
-            yield linearized, target.seeds(linearized[self.output])
-
-    def _ahead(self, program: Program, rows: Feeds, target: Target | Classes) -> Linearized:
-        sizes = program.seed_sizes
-        if sizes is None:
-            return program.forward(rows)
-        if target.is_largest:
-            return program.explain(rows, None)
-        seed = target.ahead((len(rows[self.source]), *sizes[self.output]))
-        return program.forward(rows) if seed is None else program.explain(rows, {self.output: seed})
+            sizes, chosen = program.seed_sizes if ahead else None, None
+            if sizes is not None:
+                chosen = target.ahead((len(rows[self.source]), *sizes[self.output]))
+            if chosen is not None:
+                linearized = program.explain(rows, {self.output: chosen[0]})
+            elif sizes is not None and target.is_largest:
+                linearized = program.explain(rows, None)
+            else:
+                linearized = program.forward(rows)
+            values = linearized[self.output]
+            yield linearized, target.seeds(values) if chosen is None else Seeds.at(values, *chosen)
 
     def _batches(self, most: int | None) -> Iterator[tuple[Feeds, Target | Classes]]:
         """Yield the feeds of each batch and what is explained of its images."""
@@ -82,6 +82,13 @@ class Job:
                 target = target.rows(slice(done, done + count))
             yield rows, target
             done += count
+
+    def run(self, layer: str) -> Iterator[tuple[Feeds, Array, Seeds]]:
+        """Run forward batch by batch; yield the feeds, a layer's activation, and the seeds of the images."""
+        names = tuple(dict.fromkeys((self.output, layer)))
+        for rows, target in self._batches(None):
+            values = self.model.values(rows, names)
+            yield rows, values[layer], target.seeds(values[self.output])
 
     def seeds(self) -> Seeds:
         """Return the seeds of all images, from a forward run alone."""
@@ -116,16 +123,19 @@ class Job:
         batches = self.model.batches(feeds)
         return concat([self.model.values(rows, (self.output,))[self.output] for rows in batches])
 
-    def meta(self, method: str, program: Program, **more: Any) -> dict[str, Any]:
-        """Return the record's meta: model, target, rules that are not exact, providers really used."""
+    def meta(self, method: str, program: Program | None, **more: Any) -> dict[str, Any]:
+        """Return the record's meta: model, target, rules that are not exact, providers really used.
+
+        program: None for what only runs forward.
+        """
         return self.model.meta(
             method,
             target=str(self.target),
             label=self.words,
             explained=self.output,
-            rules=program.rules,
-            inexact=list(program.notes),
-            providers=list(program.providers),
+            rules=None if program is None else program.rules,
+            inexact=[] if program is None else list(program.notes),
+            providers=list((program or self.model).providers),
             **more,
         )
 
@@ -186,11 +196,11 @@ def cut_layer(model: Model, layer: Layer, method: str) -> None:
         )
 
 
-def join(parts: list[Seeds]) -> Seeds:
-    """Join the seeds of the batches."""
-    return Seeds(*(concat([getattr(p, f) for p in parts]) for f in ("seed", "classes", "scores")))
+def join(parts: Sequence[tuple[Array, ...]]) -> list[Array]:
+    """Join the results of the batches, each of several arrays."""
+    return [concat(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def concat(parts: list[Array]) -> Array:
+def concat(parts: Sequence[Array]) -> Array:
     """Join the results of the batches."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

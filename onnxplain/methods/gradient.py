@@ -7,11 +7,10 @@ from typing import Any
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.variants.guided import GUIDED
 from onnxplain.graph.layers import Layer
-from onnxplain.methods.common import Images, Job, concat, join, start
+from onnxplain.methods.common import Images, Job, join, start
 from onnxplain.model import Model
 from onnxplain.program import Array
 from onnxplain.results import Attribution
-from onnxplain.target import Seeds
 
 
 def gradient(
@@ -55,29 +54,31 @@ def _backward(
         job, wrt = job.explaining(wrt), None
     layer = None if wrt is None else job.model.layer(wrt)
     name = job.source if layer is None else layer.name
-    values, seeds = [], []
-    for linearized, part in job.linearize(name, rules, ahead=True):
-        values.append(linearized.backward({job.output: part.seed})[name])
-        seeds.append(part)
-    return attribution(job, concat(values), join(seeds), method, rules, layer, paper=paper)
+    parts = []
+    for linearized, seeds in job.linearize(name, rules, ahead=True):
+        signal = linearized.backward({job.output: seeds.seed})[name]
+        parts.append((signal, seeds.classes, seeds.scores))
+    values, classes, scores = join(parts)
+    return attribution(job, values, classes, scores, method, rules, layer, paper=paper)
 
 
 def attribution(
     job: Job,
     values: Array,
-    seeds: Seeds,
+    classes: Array,
+    scores: Array,
     method: str,
     rules: RuleTable = VJP,
     layer: Layer | None = None,
     **meta: Any,
 ) -> Attribution:
-    """Put values [N, ...] of the input (or a layer) into a record."""
+    """Put values [N, ...] of the input (or a layer) into a record, with what was explained [N]."""
     axes = job.axes if layer is None else layer.axes
     program = job.program(job.source if layer is None else layer.name, rules)
     return Attribution(
         values=values,
         channel_axis=None if axes is None else axes.index("C"),
-        classes=seeds.classes,
-        scores=seeds.scores,
+        classes=classes,
+        scores=scores,
         meta=job.meta(method, program, layer=None if layer is None else layer.name, **meta),
     )

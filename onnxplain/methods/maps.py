@@ -8,25 +8,24 @@ from typing import Any
 import numpy as np
 
 from onnxplain.executor import Array
+from onnxplain.feeds import Feeds
 from onnxplain.graph.layers import Layer
 from onnxplain.methods.common import Job
-from onnxplain.program import Linearized
 from onnxplain.target import Seeds
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a CAM weighs: A and its signal G, [n, K, h, w] both; G is empty without a backward pass.
+    """What a CAM without a signal weighs: the layer's activation A [n, K, h, w] of the images in `feeds`.
 
     Of tokens, those that are patches; all of them, as [n, K, T, 1], where the CAM needs whole channels.
     """
 
     A: Array
-    G: Array
+    feeds: Feeds
     seeds: Seeds
     job: Job
     layer: Layer
-    linearized: Linearized
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -40,7 +40,7 @@ def score(f: Found) -> Array:
     height, width = (int(source.shape[axes.index(a)]) for a in "HW")
     weights = np.zeros(f.A.shape[:2])
     for i in range(len(f.A)):
-        feeds = f.job.model.rows(f.linearized.feeds, [i])
+        feeds = f.job.model.rows(f.feeds, [i])
         x = feeds[source.name]
         raised = []
         for maps in _chunks(f.A[i]):
@@ -90,7 +90,7 @@ def _run_rest(f: Found, i: int, present: Array) -> Array:
     """Return the score of image i with only the maps marked in `present` [runs, K]."""
     rest = f.job.model.ablation(f.layer, f.job.output)
     a = from_channels_first(f.A[i : i + 1], f.layer).astype(f.job.model.dtype_of(f.layer.name))
-    beside = f.job.model.rows(f.linearized.feeds, [i]) if rest.beside else None
+    beside = f.job.model.rows(f.feeds, [i]) if rest.beside else None
     return _scores(f, i, rest.run(a, present, feeds=beside))
 
 

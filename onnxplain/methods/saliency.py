@@ -17,7 +17,7 @@ import numpy as np
 from onnxplain.errors import ConfigError, InputError, TargetError
 from onnxplain.executor import Array
 from onnxplain.graph.compute import NUMPY
-from onnxplain.methods.common import Images, Job, concat, join, start
+from onnxplain.methods.common import Images, Job, join, start
 from onnxplain.model import Model
 from onnxplain.preprocess import pixel_scale
 from onnxplain.program import Linearized
@@ -65,7 +65,7 @@ def saliency(
             f"{model.name}: input {source.name!r} is not a picture; use onnxplain.gradient for its values"
         )
     scale = input_scale(job.model, space)
-    values, parts, compared = [], [], 0
+    parts, compared = [], 0
     compares = kind in ("active", "inactive")
     batches = job.linearize(source.name, ahead=not compares, most=1 if compares else None)
     for linearized, seeds in batches:
@@ -73,15 +73,15 @@ def saliency(
             signed, compared = _against_others(job, linearized, seeds, kind, classes)
         else:
             signed = linearized.backward({job.output: seeds.seed})[source.name]
-        values.append(strongest(NUMPY, signed * scale, kind, source.axes.index("C")))
-        parts.append(seeds)
-    found = join(parts)
+        values = strongest(NUMPY, signed * scale, kind, source.axes.index("C"))
+        parts.append((values, seeds.classes, seeds.scores))
+    values, explained, scores = join(parts)
     more: dict[str, Any] = {"classes_compared": compared} if compared else {}
     return Saliency(
-        values=concat(values),
+        values=values,
         kind=kind,
-        classes=found.classes,
-        scores=found.scores,
+        classes=explained,
+        scores=scores,
         meta=job.meta(
             f"saliency:{kind}",
             job.program(source.name),

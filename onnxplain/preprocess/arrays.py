@@ -41,8 +41,9 @@ def check_array(x: np.ndarray, spec: InputSpec, name: str = "") -> np.ndarray:
             f"{name}: holds {x.dtype}, input {spec.name!r} wants {spec.dtype}: convert it first "
             "(raw pixels must go through the pre-processing)"
         )
-    with np.errstate(over="ignore"):  # what overflows float16 is counted just below
-        x = x.astype(spec.dtype, copy=False)
+    if x.dtype != spec.dtype:
+        with np.errstate(over="ignore"):  # what overflows float16 is counted just below
+            x = x.astype(spec.dtype)
     finite = np.isfinite(x)
     if not finite.all():  # five times faster than counting, on every image explained
         bad = int(x.size - finite.sum())

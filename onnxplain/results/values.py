@@ -11,6 +11,8 @@ import numpy as np
 
 from onnxplain.errors import InputError
 
+_PLAIN = {type(None), bool, int, str}  # most of what records hold
+
 
 class Storable:
     """Marks objects that records may hold besides plain values: other records."""
@@ -33,8 +35,9 @@ def declared(
         raise InputError(f"{where} must be [{', '.join(axes)}], got {list(a.shape)} ({known})")
     if not np.can_cast(a.dtype, dtype, "same_kind"):
         raise InputError(f"{where} must be {dtype}, got {a.dtype}")
-    with np.errstate(over="ignore"):  # found just below
-        a = a.astype(dtype, copy=False)
+    if a.dtype != dtype:
+        with np.errstate(over="ignore"):  # found just below
+            a = a.astype(dtype)
     if dtype.kind == "f" and not (finite := np.isfinite(a)).all():
         bad = int(a.size - finite.sum())
         raise InputError(f"{where}: {bad} of {a.size} numbers are NaN or infinite")
@@ -43,12 +46,12 @@ def declared(
 
 def frozen(value: Any, where: str) -> Any:
     """Return `value` in the one form that it also has after a round trip through files."""
+    if type(value) in _PLAIN or isinstance(value, Storable):
+        return value
     if isinstance(value, np.ndarray):
         return _read_only(value, where)
     if isinstance(value, np.generic):
         return frozen(value.item(), where)
-    if value is None or type(value) in (bool, int, str) or isinstance(value, Storable):
-        return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, Path):
@@ -58,7 +61,7 @@ def frozen(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         if odd := [k for k in value if not isinstance(k, str) or k.startswith("$")]:
             raise TypeError(f"{where}: key {odd[0]!r} must be a string that starts without $")
-        return {k: frozen(v, f"{where}.{k}") for k, v in value.items()}
+        return {k: v if type(v) in _PLAIN else frozen(v, f"{where}.{k}") for k, v in value.items()}
     raise TypeError(f"{where}: {value!r} cannot be stored")
 
 

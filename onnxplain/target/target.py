@@ -17,6 +17,8 @@ from onnxplain.errors import TargetError
 Array = np.ndarray[Any, Any]
 Index = int | slice | tuple[int | slice, ...]
 Mean = Literal["mean"]
+Chosen = tuple[Array, Array]
+"""Seed and class of each image, [N, ...] and [N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +49,10 @@ class Target:
             object.__setattr__(self, "minus", _checked(self.minus))
         if self.weights is not None:
             object.__setattr__(self, "weights", _numbers(self.weights))
-        number = isinstance(self.above, int | float | np.number | None)
-        if not number or not np.isfinite(self.above or 0):
-            raise TargetError(f"above must be a finite number, got {self.above!r}")
+        if self.above is not None:
+            number = isinstance(self.above, int | float | np.number)
+            if not number or not np.isfinite(self.above):
+                raise TargetError(f"above must be a finite number, got {self.above!r}")
 
     @classmethod
     def contrast(cls, a: int, b: int | Mean) -> Target:
@@ -97,6 +100,16 @@ class Target:
 
         Raises TargetError for an index outside the output.
         """
+        return Seeds.at(values, *self._choose(values))
+
+    def ahead(self, shape: tuple[int, ...]) -> Chosen | None:
+        """Return what `seeds` chooses of an output of this shape; None where that depends on its values."""
+        chosen = self.index is not None or self.weights is not None
+        if self.above is not None or not chosen:
+            return None
+        return self._choose(np.zeros(shape, np.float32))
+
+    def _choose(self, values: Array) -> Chosen:
         n = len(values)
         seed = np.zeros(values.shape, np.float32)
         if self.index is None and self.weights is None:
@@ -125,14 +138,7 @@ class Target:
             seed = seed * (values > self.above)
             if not seed.reshape(n, -1).any(1).all():
                 raise TargetError(f"target {self}: in some image nothing is above {self.above:g}")
-        return Seeds(seed, classes.astype(np.int64), scores(seed, values))
-
-    def ahead(self, shape: tuple[int, ...]) -> Array | None:
-        """Return the seeds for an output of this shape; None where they depend on its values."""
-        chosen = self.index is not None or self.weights is not None
-        if self.above is not None or not chosen:
-            return None
-        return self.seeds(np.zeros(shape, np.float32)).seed
+        return seed, classes.astype(np.int64)
 
     def _class(self, values: Array) -> int:
         """Return the class that is explained, or -1 where the target is not one class."""
@@ -167,6 +173,11 @@ class Seeds:
     classes: Array
     scores: Array
 
+    @classmethod
+    def at(cls, values: Array, seed: Array, classes: Array) -> Seeds:
+        """Return seeds with their scores at an output."""
+        return cls(seed, classes, scores(seed, values))
+
 
 @dataclass(frozen=True, eq=False)
 class Classes:
@@ -177,22 +188,22 @@ class Classes:
 
     def seeds(self, values: Array) -> Seeds:
         """Return one-hot seeds; raises TargetError for a wrong count or a class out of range."""
-        if values.ndim != 2:
-            raise TargetError(
-                f"an output of shape {values.shape[1:]} has no classes: use onnxplain.Target(index=...)"
-            )
-        if self.index.shape != (len(values),):
-            raise TargetError(f"{self.index.size} classes were given for {len(values)} images")
-        index = np.array([_positive(int(i), values.shape[1]) for i in self.index], np.int64)
-        seed = np.zeros(values.shape, np.float32)
-        seed[np.arange(len(values)), index] = 1
-        return Seeds(seed, index, scores(seed, values))
+        return Seeds.at(values, *self.ahead(values.shape))
 
     is_largest = False
 
-    def ahead(self, shape: tuple[int, ...]) -> Array | None:
-        """Return the seeds for an output of this shape."""
-        return self.seeds(np.zeros(shape, np.float32)).seed
+    def ahead(self, shape: tuple[int, ...]) -> Chosen:
+        """Return what `seeds` chooses of an output of this shape."""
+        if len(shape) != 2:
+            raise TargetError(
+                f"an output of shape {shape[1:]} has no classes: use onnxplain.Target(index=...)"
+            )
+        if self.index.shape != shape[:1]:
+            raise TargetError(f"{self.index.size} classes were given for {shape[0]} images")
+        index = np.array([_positive(int(i), shape[1]) for i in self.index], np.int64)
+        seed = np.zeros(shape, np.float32)
+        seed[np.arange(len(index)), index] = 1
+        return seed, index
 
     def rows(self, chosen: slice) -> Classes:
         """Return the classes of some of the images."""
@@ -230,7 +241,7 @@ def as_target(target: object, images: int) -> Target | Classes:
 
 def scores(seed: Array, values: Array) -> Array:
     """Return the explained score of each image, sum(seed * output), float64 [N]."""
-    products: Array = seed.astype(np.float64) * values.astype(np.float64)
+    products: Array = np.multiply(seed, values, dtype=np.float64)
     total: Array = products.reshape(len(seed), -1).sum(1)
     return total
 

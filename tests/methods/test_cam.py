@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import onnxplain as ox
-from onnxplain.errors import ConfigError, LayerError
+from onnxplain.errors import ConfigError, LayerError, UnsupportedOpError
 from onnxplain.methods.cam import CAMS
 from tests import nets
 
@@ -267,6 +267,20 @@ def test_a_gradient_needs_no_cut() -> None:
     expected = (per_channel(g.numpy().mean((2, 3))) * truth()[0]).sum(1)
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.scores, z.detach(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CAMS if CAMS[kind].runs is not None])
+def test_what_only_runs_forward_needs_no_rule(kind: str) -> None:
+    """Det has none; of matrices of one number it is that number."""
+    around = "d1 = Unsqueeze(hidden, last) d2 = Det(d1) a3 = Relu(d2)"
+    body = nets.BODY.replace("a3 = Relu(hidden)", around)
+    refused = nets.load(nets.conv_net(body=body, last=np.array([2, 3])))
+    found = ox.cam(refused, nets.images(), TARGETS, kind=kind)
+    known = explain(kind)
+    np.testing.assert_allclose(found.values, known.values, rtol=1e-5, atol=1e-6)
+    assert (found.meta["rules"], found.meta["inexact"]) == (None, ())
+    with pytest.raises(UnsupportedOpError, match="Det"):
+        ox.cam(refused, nets.images(), TARGETS, kind="grad_cam")
 
 
 def test_needing_a_cut_is_a_property_of_the_method() -> None:

@@ -120,10 +120,12 @@ def test_scores_are_the_logits_of_the_predicted_classes(method: str) -> None:
 
 def test_meta_tells_how_the_result_came_about(method: str) -> None:
     found = explain(model(), nets.images(), method, 2).meta
-    rules = {"guided_backprop": GUIDED, "lift_cam": RESCALE}.get(method, VJP)
+    rules = {"guided_backprop": GUIDED, "lift_cam": RESCALE}.get(method, VJP).name
+    if method in CAMS and CAMS[method].runs is not None:
+        rules = None
     assert found["method"].removeprefix("saliency:") == method
     assert found["sha256"] == model().sha256 and len(model().sha256) == 64
-    assert (found["target"], found["explained"], found["rules"]) == ("2", "z", rules.name)
+    assert (found["target"], found["explained"], found["rules"]) == ("2", "z", rules)
     assert found["logit"] == "'z', before Softmax of output 'y'"
     assert found["providers"] == ("CPUExecutionProvider",) and found["inexact"] == ()
     assert found["versions"]["onnxplain"] == ox.__version__

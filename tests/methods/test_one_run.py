@@ -73,5 +73,7 @@ def test_seeds_that_are_known_ahead(name: str) -> None:
     if "largest" in name or "above" in name:
         assert ahead is None
     else:
-        np.testing.assert_array_equal(ahead, target.seeds(values).seed)
+        seeds = target.seeds(values)
+        np.testing.assert_array_equal(ahead[0], seeds.seed)
+        np.testing.assert_array_equal(ahead[1], seeds.classes)
     assert target.is_largest == (name == "the largest")

@@ -1,0 +1,81 @@
+"""Seeds that are nearly all zero, written in a graph from what says where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from onnxplain.graph.emit import Emitter
+
+
+def plant(op: Emitter, seed: gs.Tensor, output: str, axis: int) -> list[gs.Tensor]:
+    """Write a seed from planes and the channels they stand in; return the inputs for both."""
+    one = [1 if i == axis else s for i, s in enumerate(seed.shape)]
+    planes = gs.Variable(f"planes({output})", dtype=seed.dtype, shape=one)
+    channels = gs.Variable(f"channels({output})", dtype=np.dtype(np.int64), shape=["B"])
+    count = seed.shape[axis]
+    hot = op.OneHot(channels, count, op.constant([0, 1], seed.dtype), dtype=seed.dtype)
+    spread = [-1 if i == 0 else count if i == axis else 1 for i in range(len(one))]
+    _called(op.Mul(planes, op.Reshape(hot, spread)), seed)
+    return [planes, channels]
+
+
+def pick(
+    op: Emitter,
+    seed: gs.Tensor,
+    values: gs.Tensor,
+    nodes: Sequence[gs.Node],
+    fixed: Collection[str],
+) -> tuple[gs.Tensor, list[gs.Node]]:
+    """Write a seed that is 1 at one element of each image, from the number of the element.
+
+    Return the input for the numbers, int64 [N], where a negative one asks for the largest of `values`, and
+    those of `nodes` that are still wanted: a product of this seed with a matrix is a row of the matrix, which
+    need not be multiplied with all the zeros. `fixed` names what depends on constants alone.
+    """
+    sizes = seed.shape[1:]
+    numbers = gs.Variable(f"element({values.name})", dtype=np.dtype(np.int64), shape=seed.shape[:1])
+    flat = op.float(values) if len(sizes) == 1 else op.Reshape(op.float(values), [-1, prod(sizes)])
+    largest = op.ArgMax(flat, axis=1, keepdims=0)
+    index = op.Where(op.Less(numbers, 0), largest, numbers)
+    hot = op.OneHot(index, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32)
+    if seed.dtype != np.float32:  # onnxruntime has no OneHot of float64
+        hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
+    _called(hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes]), seed)
+    wanted = []
+    for node in nodes:
+        rows = _rows(op, node, seed, index, fixed)
+        if rows is None:
+            wanted.append(node)
+        else:
+            _called(rows, node.outputs[0])
+    return numbers, wanted
+
+
+def _rows(
+    op: Emitter, node: gs.Node, seed: gs.Tensor, index: gs.Tensor, fixed: Collection[str]
+) -> gs.Tensor | None:
+    """Return a product of the seed with a matrix as rows of the matrix; None where it is something else."""
+    if node.op not in ("Gemm", "MatMul") or len(node.inputs) != 2:
+        return None
+    (first, matrix), axis = node.inputs, int(node.attrs.get("transB", 0) != 0)
+    if first.name != seed.name or len(seed.shape) != 2 or node.attrs.get("transA", 0):
+        return None
+    if matrix.inputs and matrix.inputs[0].op == "Transpose" and matrix.name in fixed:
+        matrix, axis = matrix.inputs[0].inputs[0], 1 - axis
+    known = isinstance(matrix, gs.Constant) or matrix.name in fixed
+    if not known or matrix.shape is None or len(matrix.shape) != 2:
+        return None
+    rows = op.Gather(matrix, index, axis=axis, dtype=matrix.dtype)
+    rows = op.Transpose(rows, perm=[1, 0]) if axis else rows
+    alpha = float(node.attrs.get("alpha", 1))
+    return rows if alpha == 1 else op.Mul(rows, alpha)
+
+
+def _called(tensor: gs.Tensor, like: gs.Tensor) -> None:
+    """Let a tensor be read in the place of another."""
+    tensor.name, tensor.dtype, tensor.shape = like.name, like.dtype, like.shape
