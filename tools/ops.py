@@ -62,7 +62,7 @@ SOURCES = {
 LIFTED = {"Scatter", "Upsample"}  # of old opsets, which are lifted to ScatterElements and Resize
 
 
-BEYOND = "score-cam, ablation-cam and shap-cam only run forward: they explain layers before such an operator, too."
+BEYOND = "score-cam, ablation-cam and shap-cam only run forward: they take layers before such operators, too."
 
 
 def page() -> str:

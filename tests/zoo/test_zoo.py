@@ -10,7 +10,7 @@ import pytest
 
 import onnxplain as ox
 from onnxplain.backward import VJP
-from onnxplain.backward.variants import blocked
+from onnxplain.backward.variants.blocked import table
 from onnxplain.errors import LayerError, UnsupportedOpError
 from onnxplain.program import Program
 from tests.backward.harness import PLAIN
@@ -137,7 +137,7 @@ def test_several_seeds_of_an_image_are_pulled_back_as_each_alone(name: str) -> N
 @pytest.fixture
 def blocks_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the few channels of these nets, and their small maps, enter blocks too."""
-    monkeypatch.setattr(blocked, "_BLOCK", 1)
+    monkeypatch.setattr(table, "BLOCK", 1)
     monkeypatch.setattr("onnxplain.program.FEW_ELEMENTS", 1)
 
 
