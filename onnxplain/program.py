@@ -16,6 +16,7 @@ from onnxplain.errors import InputError
 from onnxplain.executor import Array as Array
 from onnxplain.executor import Executor, Session, Value
 from onnxplain.graph.compute import NUMPY
+from onnxplain.target import single_ones
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -219,7 +220,7 @@ class Program:
         if self._each.picks:
             (output,) = self.outputs
             numbers = (
-                np.full(self.count(feeds), -1) if seeds is None else _single_ones(seeds[output])
+                np.full(self.count(feeds), -1) if seeds is None else single_ones(seeds[output])
             )
             if numbers is not None:
                 return self._picked_session, {f"element({output})": numbers}
@@ -400,14 +401,6 @@ def _rounded_up(seeds: Array) -> Array:
 
 def _rows(arrays: Mapping[str, Array]) -> int:
     return len(next(iter(arrays.values())))
-
-
-def _single_ones(seeds: Array) -> Array | None:
-    """Return which element of each seed is 1, int64 [N]; None where the others are not all 0."""
-    flat = seeds.reshape(len(seeds), -1)
-    numbers = flat.argmax(1)
-    single = np.count_nonzero(flat) == len(flat)
-    return numbers if single and (flat[np.arange(len(flat)), numbers] == 1).all() else None
 
 
 def largest(values: Array) -> Array:

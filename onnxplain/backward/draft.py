@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxplain.backward.seeds import multiplied
 from onnxplain.backward.table import RuleTable
 from onnxplain.backward.walk import walk
 from onnxplain.errors import ModelError
 from onnxplain.graph import host
 from onnxplain.graph.emit import Emitter, Tensor
+from onnxplain.graph.fold import fixed_nodes
 from onnxplain.graph.paths import needed, reads
 
 Array = np.ndarray[Any, Any]
@@ -52,21 +54,38 @@ class Draft:
         wrt: str,
         rules: RuleTable,
         reference: Mapping[str, Array],
+        index: Tensor | None = None,
     ) -> Tensor:
         """Write the backward pass; return the signal at `wrt`.
 
-        `reference`: what the rules read at the reference input, by tensor. Raises UnsupportedOpError,
-        and ModelError where the output does not depend on `wrt`.
+        `reference`: what the rules read at the reference input, by tensor. `index`: where a seed that is
+        one-hot is 1, int64 [N]. Raises UnsupportedOpError, and ModelError where the output does not depend
+        on `wrt`.
         """
         constants = {
             name: self.op.constant(value, value.dtype) for name, value in reference.items()
         }
+        before = len(self.op.nodes)
         signals, self.notes = walk(
             self._graph.nodes, {output: seed}, [wrt], rules, self.op, constants
         )
         if wrt not in signals:
             raise ModelError(f"{output} does not depend on {wrt}")
-        return signals[wrt]
+        signal = signals[wrt]
+        if index is None:
+            return signal
+        seed.shape = self._tensors[output].shape
+        return self._multiplied(seed, index, before).get(signal.name, signal)
+
+    def _multiplied(self, seed: Tensor, index: Tensor, since: int) -> dict[str, Tensor]:
+        """Rewrite what the nodes written since then multiply the seed with; return what is new, by name."""
+        op, written = Emitter("row"), self.op.nodes[since:]
+        _, fixed = fixed_nodes([*self._graph.nodes, *written])
+        first = [node for node in written if node.outputs[0].name in fixed]
+        then = [node for node in written if node.outputs[0].name not in fixed]
+        then = multiplied(op, seed, index, then, fixed)
+        self.op.nodes[since:] = [*first, *op.nodes, *then]
+        return {y.name: y for node in op.nodes for y in node.outputs}
 
     def write_into(
         self, model: onnx.ModelProto, leaves: Iterable[str], prefix: str, one_size: bool

@@ -34,8 +34,7 @@ def pick(
     """Write a seed that is 1 at one element of each image, from the number of the element.
 
     Return the input for the numbers, int64 [N], where a negative one asks for the largest of `values`, and
-    those of `nodes` that are still wanted: a product of this seed with a matrix is a row of the matrix, which
-    need not be multiplied with all the zeros. `fixed` names what depends on constants alone.
+    what `multiplied` leaves of `nodes`.
     """
     sizes = seed.shape[1:]
     numbers = gs.Variable(f"element({values.name})", dtype=np.dtype(np.int64), shape=seed.shape[:1])
@@ -46,14 +45,29 @@ def pick(
     if seed.dtype != np.float32:  # onnxruntime has no OneHot of float64
         hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
     _called(hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes]), seed)
-    wanted = []
+    return numbers, multiplied(op, seed, index, nodes, fixed)
+
+
+def multiplied(
+    op: Emitter,
+    seed: gs.Tensor,
+    index: gs.Tensor,
+    nodes: Sequence[gs.Node],
+    fixed: Collection[str],
+) -> list[gs.Node]:
+    """Write the products of a one-hot seed with matrices, which are rows of them; return the other nodes.
+
+    seed: [N, C], 1 at `index` [N]. nodes: what reads it; products that are no such rows are left as they are.
+    fixed: names of what depends on constants alone.
+    """
+    others = []
     for node in nodes:
         rows = _rows(op, node, seed, index, fixed)
         if rows is None:
-            wanted.append(node)
+            others.append(node)
         else:
             _called(rows, node.outputs[0])
-    return numbers, wanted
+    return others
 
 
 def _rows(

@@ -17,7 +17,7 @@ from onnxplain.errors import ModelError
 from onnxplain.graph.canonical import rewrite
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import Part, export
-from onnxplain.graph.fold import RANDOM
+from onnxplain.graph.fold import fixed_nodes
 from onnxplain.graph.paths import check_cut, find_path, needed, read_beside, reads
 from onnxplain.graph.shapes import at_count
 
@@ -247,14 +247,17 @@ class Pair:
             (self._per_seed_nodes if depends else self._once).append(node)
             if depends:
                 per_seed.update(y.name for y in node.outputs)
-        self._fixed, fixed = _fixed([*self._graph.nodes, *emitted])
-        self._fixed_names = fixed
+        # Written where it is read: handed from the forward to the backward it would be copied in each run.
+        self._fixed, self._fixed_names = fixed_nodes([*self._graph.nodes, *emitted])
         read = [x for n in self._per_seed_nodes for x in n.inputs] + self._gradients
         self._residuals = _unique(
             x
             for x in read
             if not (
-                x.is_empty() or isinstance(x, gs.Constant) or x.name in per_seed or x.name in fixed
+                x.is_empty()
+                or isinstance(x, gs.Constant)
+                or x.name in per_seed
+                or x.name in self._fixed_names
             )
         )
 
@@ -332,22 +335,6 @@ def _copied(
         )
         known |= made
     return copied, known
-
-
-def _fixed(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:
-    """Return what depends on constants alone (turned weights), and the names it makes.
-
-    It is written where it is read: handed from the forward to the backward it would be copied in each run.
-    """
-    found: list[gs.Node] = []
-    made: set[str] = set()
-    for node in nodes:
-        given = [x for x in reads(node) if not x.is_empty()]
-        known = given and all(isinstance(x, gs.Constant) or x.name in made for x in given)
-        if known and node.op not in RANDOM:
-            found.append(node)
-            made.update(y.name for y in node.outputs)
-    return found, made
 
 
 def _many(shape: Sequence[int | str] | None) -> list[int | str] | None:

@@ -20,19 +20,18 @@ from onnxplain.target import Target
 def draft(q: Question) -> Draft:
     """Write the nodes that answer a question; raises UnsupportedOpError, TargetError, ConfigError."""
     made = Draft(q.model.graph.nodes)
-    seed, found = _seed(q, made)
-    signal = made.backward(q.output, seed, q.wrt, q.rules, _reference(q))
+    seed, index = _seed(q, made)
+    signal = made.backward(q.output, seed, q.wrt, q.rules, _reference(q), index)
     write = _map if q.method in MAPS else _saliency if q.method in SALIENCY else _gradient
     write(q, made, signal)
-    if found is not None:
-        _output(q, made, "explained_class", found, [])
+    if q.predicted is not None and len(_sizes(q, made)) == 1:
+        _output(q, made, "explained_class", index, [])
     return made
 
 
 def _seed(q: Question, made: Draft) -> tuple[Any, Any]:
-    """Write what the backward pass starts from; return it and, where it is found here, the class."""
-    op, explained = made.op, made.tensor(q.output)
-    sizes = [int(s) for s in (explained.shape or ())[1:]]
+    """Write what the backward pass starts from; return it and, where that is one element, its number."""
+    op, explained, sizes = made.op, made.tensor(q.output), _sizes(q, made)
     dtype = np.float64 if explained.dtype == np.float64 else np.float32
     if q.target == "seed":
         given = made.input(f"{q.prefix}seed", np.float32, [q.images, *sizes])
@@ -40,14 +39,18 @@ def _seed(q: Question, made: Draft) -> tuple[Any, Any]:
     if q.target == "input":
         if len(sizes) != 1:
             raise TargetError(f"{q.model.name} has no classes to choose from: take target='seed'")
-        index = made.input(f"{q.prefix}target_class", np.int64, [q.images])
-        return operators.one_hot(op, operators.existing(op, index, sizes[0]), sizes, dtype), None
+        given = made.input(f"{q.prefix}target_class", np.int64, [q.images])
+        index = operators.existing(op, given, sizes[0])
+        return operators.one_hot(op, index, sizes, dtype), index
     if q.predicted is not None:
         index = operators.largest(op, made.tensor(q.predicted))
-        seed = operators.one_hot(op, index, sizes, dtype)
-        return seed, index if len(sizes) == 1 else None
+        return operators.one_hot(op, index, sizes, dtype), index
     assert isinstance(q.target, Target)
-    return operators.fixed(op, q.target, explained, sizes, dtype), None
+    return operators.fixed(op, q.target, explained, sizes, dtype)
+
+
+def _sizes(q: Question, made: Draft) -> list[int]:
+    return [int(s) for s in (made.tensor(q.output).shape or ())[1:]]
 
 
 def _reference(q: Question) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from onnxplain.graph.layers import Layer
 from onnxplain.methods.cam import Row
 from onnxplain.methods.maps import order_of
 from onnxplain.results import interpolation
-from onnxplain.target import Target
+from onnxplain.target import Target, single_ones
 
 
 def of_type(op: Any, x: Any, dtype: Any) -> Any:
@@ -56,10 +56,13 @@ def existing(op: Any, index: Any, count: int) -> Any:
     return op.Gather(op.constant(np.arange(count), np.int64), index)
 
 
-def fixed(op: Any, target: Target, values: Any, sizes: Sequence[int], dtype: Any) -> Any:
+def fixed(
+    op: Any, target: Target, values: Any, sizes: Sequence[int], dtype: Any
+) -> tuple[Any, Any]:
     """Return the seed of a target that is the same for all images, as many as `values` has.
 
-    Raises TargetError for one that depends on the image.
+    And the number of the element, int64 [N], where the seed is 1 at one and 0 elsewhere; else None. Raises
+    TargetError for one that depends on the image.
     """
     if (target.index is None and target.weights is None) or target.above is not None:
         raise TargetError(
@@ -67,7 +70,10 @@ def fixed(op: Any, target: Target, values: Any, sizes: Sequence[int], dtype: Any
             'target="input" or "seed"'
         )
     seed = target.seeds(np.zeros((1, *sizes), np.float32)).seed
-    return op.Expand(op.constant(seed, dtype), op.Shape(values))
+    number = single_ones(seed)
+    every = op.Shape(values, end=1)
+    index = None if number is None else op.Expand(op.constant(number, np.int64), every)
+    return op.Expand(op.constant(seed, dtype), op.Shape(values)), index
 
 
 # --- maps -----------------------------------------------------------------------------------------------

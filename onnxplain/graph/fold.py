@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxplain.errors import ModelError
+from onnxplain.graph.paths import reads
 
 if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
@@ -55,6 +56,19 @@ def constant_value(tensor: gs.Tensor) -> Array | None:
         return None
     x, scale, *zero = (np.asarray(t.values) for t in producer.inputs)
     return dequantize(x, scale, zero[0] if zero else None, producer.attrs.get("axis", 1))
+
+
+def fixed_nodes(nodes: Sequence[gs.Node]) -> tuple[list[gs.Node], set[str]]:
+    """Return those of sorted nodes that depend on constants alone (turned weights), and what they make."""
+    found: list[gs.Node] = []
+    made: set[str] = set()
+    for node in nodes:
+        given = [x for x in reads(node) if not x.is_empty()]
+        known = given and all(isinstance(x, gs.Constant) or x.name in made for x in given)
+        if known and node.op not in RANDOM:
+            found.append(node)
+            made.update(y.name for y in node.outputs)
+    return found, made
 
 
 def dequantize(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:

@@ -246,6 +246,14 @@ def scores(seed: Array, values: Array) -> Array:
     return total
 
 
+def single_ones(seeds: Array) -> Array | None:
+    """Return which element of each seed [n, ...] is 1, int64 [n]; None unless all others are 0."""
+    flat = seeds.reshape(len(seeds), -1)
+    numbers: Array = flat.argmax(1)
+    single = np.count_nonzero(flat) == len(flat)
+    return numbers if single and (flat[np.arange(len(flat)), numbers] == 1).all() else None
+
+
 def _covered(low: float, high: float, size: int) -> slice:
     """Return the pixels that an interval of 0..1 touches; 0.07 * 100 is 7, whatever floats say."""
     return slice(int(np.floor(round(low * size, 6))), int(np.ceil(round(high * size, 6))))

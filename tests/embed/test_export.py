@@ -87,6 +87,16 @@ def test_only_standard_operators_are_written(tmp_path: Path) -> None:
         assert [(o.domain, o.version) for o in proto.opset_import] == [("", 18)]
 
 
+@pytest.mark.parametrize("target", [None, 1, "input"])
+def test_a_class_reads_a_row_of_the_weights_instead_of_multiplying_with_zeros(
+    target: Any, tmp_path: Path
+) -> None:
+    _, proto = exported(tmp_path, "gradient", target=target)
+    readers = [(n.op_type, "a3" in n.input[0]) for n in proto.graph.node if "w4" in n.input]
+    assert ("Gather", False) in readers and ("Gemm", False) not in readers
+    assert "OneHot" not in {n.op_type for n in proto.graph.node}
+
+
 # --- the original stays --------------------------------------------------------------------------------
 def test_the_file_s_own_nodes_are_untouched_and_come_first(tmp_path: Path) -> None:
     original = nets.conv_net()
