@@ -1,7 +1,7 @@
 """PyTorch made to choose, at every kink of an activation and every MaxPool, as onnxruntime did.
 
-What the gradient's own run chose is among its residuals: masks of rectifiers, slopes of HardSwish, positions
-of maxima. It counts only where both sides lie within rounding of each other, so a wrong rule stays wrong.
+What the gradient's own run chose, the rules can tell: masks of rectifiers, slopes of HardSwish, positions of
+maxima. It counts only where both sides lie within rounding of each other, so a wrong rule stays wrong.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import onnxplain as ox
 from onnxplain.backward import VJP, RuleTable
+from onnxplain.graph.export import Part
 from onnxplain.methods.common import output_tensor
 
 PLAIN = RuleTable("vjp", base=VJP)
@@ -27,13 +29,52 @@ NEAR = 1e-3
 """Share of a map's largest value within which rounding may decide."""
 
 
-def residuals(model: ox.Model, x: np.ndarray, target: ox.Target) -> list[Tensor]:
-    """Return what the gradient of one picture [1, 3, H, W] keeps of its forward run."""
+def own_run(model: ox.Model, x: np.ndarray, target: ox.Target) -> tuple[np.ndarray, list[Tensor]]:
+    """Return the gradient [3, H, W] of one picture [1, 3, H, W], and what it chose in the same run.
+
+    Another run, of a graph that onnxruntime optimises otherwise, may round otherwise and so choose otherwise.
+    """
     fitted, feeds = model.fit(x)
-    output = output_tensor(fitted, target.output)
-    program = fitted.program((output,), (fitted.graph.source.name,), PLAIN)
-    values = program.forward(feeds).values
-    return [torch.from_numpy(np.asarray(values[name])) for name in program.pair.residuals]
+    output, source = output_tensor(fitted, target.output), fitted.graph.source.name
+    seed = target.seeds(fitted.values(feeds, (output,))[output]).seed
+    program = fitted.program((output,), (source,))
+    plain = fitted.program((output,), (source,), PLAIN)
+    if program._one_run:
+        both = _beside(program._each.fused(), plain.pair.forward())
+        values = fitted.executor.session(both).run({**feeds, f"seed({output})": seed})
+        found, names = values[f"gradient({source})"], [_apart(r) for r in plain.pair.residuals]
+    else:
+        linearized = plain.forward(feeds)
+        found, values = linearized.backward({output: seed})[source], linearized.values
+        names = plain.pair.residuals
+    return found[0], [torch.from_numpy(np.asarray(({**feeds, **values})[name])) for name in names]
+
+
+def _beside(run: Part, other: Part) -> Part:
+    """Return `run` that also has the outputs of `other`, a part of the same graph."""
+    a, b = onnx.load_from_string(run.model), onnx.load_from_string(other.model)
+    known = {y for node in a.graph.node for y in node.output}
+    known |= {t.name for t in (*a.graph.input, *a.graph.initializer)}
+    for node in b.graph.node:
+        for names in (node.input, node.output):
+            names[:] = map(_apart, names)
+    for t in (*b.graph.input, *b.graph.initializer, *b.graph.output):
+        t.name = _apart(t.name)
+    a.graph.node.extend(n for n in b.graph.node if not known & set(n.output))
+    a.graph.initializer.extend(t for t in b.graph.initializer if t.name not in known)
+    a.graph.input.extend(t for t in b.graph.input if t.name not in known)
+    outputs = {t.name for t in a.graph.output}
+    a.graph.output.extend(t for t in b.graph.output if t.name not in outputs)
+    beside, fed = (
+        {**getattr(run, k), **{_apart(n): v for n, v in getattr(other, k).items()}}
+        for k in ("beside", "fed")
+    )
+    return Part(a.SerializeToString(), beside, fed, run.pack, run.plans)
+
+
+def _apart(name: str) -> str:
+    """Return another name for what a rule wrote: the rules of both parts count from 0."""
+    return f"plain.{name}" if name.startswith("vjp") else name
 
 
 @contextmanager
