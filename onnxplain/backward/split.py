@@ -18,6 +18,7 @@ from onnxplain.graph.canonical import rewrite
 from onnxplain.graph.emit import Emitter
 from onnxplain.graph.export import Part, export
 from onnxplain.graph.fold import fixed_nodes
+from onnxplain.graph.nested import nest
 from onnxplain.graph.paths import check_cut, find_path, needed, read_beside, reads
 from onnxplain.graph.shapes import at_count
 
@@ -62,6 +63,7 @@ class Pair:
         on `wrt`.
         """
         self._graph = graph.copy()
+        nest(self._graph, wrt)
         if rules.rewrites:
             rewrite(self._graph, rules.rewrites, rules.name)
         self._tensors = self._graph.tensors()

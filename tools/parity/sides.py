@@ -56,6 +56,7 @@ def _beside(run: Part, other: Part) -> Part:
     known = {y for node in a.graph.node for y in node.output}
     known |= {t.name for t in (*a.graph.input, *a.graph.initializer)}
     for node in b.graph.node:
+        node.name = _apart(node.name)
         for names in (node.input, node.output):
             names[:] = map(_apart, names)
     for t in (*b.graph.input, *b.graph.initializer, *b.graph.output):
