@@ -166,7 +166,7 @@ def test_long_passes_are_not_written_four_times(monkeypatch: pytest.MonkeyPatch)
         assert not make_program(case).pair.each
     graph, _ = canonicalize(import_graph(case.model()), {"x": ("N", *MAPS)})
     assert not Program(graph, ["y"], ["r"], VJP, Executor("cpu")).pair.each
-    monkeypatch.setattr("onnxplain.program.MANY_NODES", 19)
+    monkeypatch.setattr("onnxplain.program.MANY_STEPS", 19)
     assert not make_program(case).pair.each
 
 
