@@ -61,15 +61,18 @@ def _beside(run: Part, other: Part) -> Part:
             names[:] = map(_apart, names)
     for t in (*b.graph.input, *b.graph.initializer, *b.graph.output):
         t.name = _apart(t.name)
-    a.graph.node.extend(n for n in b.graph.node if not known & set(n.output))
-    a.graph.initializer.extend(t for t in b.graph.initializer if t.name not in known)
-    a.graph.input.extend(t for t in b.graph.input if t.name not in known)
+    new = [n for n in b.graph.node if not known & set(n.output)]
+    read = {x for n in new for x in n.input} - known
+    a.graph.node.extend(new)
+    a.graph.initializer.extend(t for t in b.graph.initializer if t.name in read)
+    a.graph.input.extend(t for t in b.graph.input if t.name in read)
     outputs = {t.name for t in a.graph.output}
     a.graph.output.extend(t for t in b.graph.output if t.name not in outputs)
     beside, fed = (
-        {**getattr(run, k), **{_apart(n): v for n, v in getattr(other, k).items()}}
-        for k in ("beside", "fed")
+        {_apart(n): v for n, v in values.items() if _apart(n) in read}
+        for values in (other.beside, other.fed)
     )
+    beside, fed = {**beside, **run.beside}, {**fed, **run.fed}
     return Part(a.SerializeToString(), beside, fed, run.pack, run.plans)
 
 
