@@ -79,7 +79,8 @@ def _why_no_rule(node: gs.Node, rules: RuleTable) -> str:
     if node.domain not in STANDARD:
         return f"it belongs to the domain {node.domain!r}; export with standard ONNX ops only"
     return (
-        f"it has no rule in table {rules.name!r}; explain a tensor before it, or a layer after it"
+        f"it has no rule in table {rules.name!r}; explain a tensor before it, a layer after it, or take "
+        "score-cam, which only runs forward"
     )
 
 
