@@ -19,7 +19,10 @@ from onnxplain.backward.variants.blocked.table import lifted, on, repeated, shap
 from onnxplain.graph.emit import Emitter
 
 _FAR = 2.0**100  # from activations below 2**76, whole numbers of it can be told
-_MOST_TAPS = 9
+_MOST_TAPS, _MOST_LINES = (
+    9,
+    26,
+)  # of windows that are sought tap by tap, or row by row and pixel by pixel
 
 
 @on("GlobalAveragePool")
@@ -47,7 +50,7 @@ def max_pool(c: Context, g: Tensor) -> Tensor:
     if is_pooled(c, maps):
         g = op.Mul(g, step(c, c.y[0]))
     whole = whole_blocks(maps.shape[1]) and prod(spatial(c, c.node.outputs[0])) > 0
-    if whole and prod(windows.strides) == 1:
+    if whole and prod(windows.strides) == 1 and sum(windows.kernel) <= _MOST_LINES:
         return _by_axes(c, shaped(g, c.y[0].shape))
     tellable = whole and prod(windows.kernel) <= _MOST_TAPS
     indices = _first_maxima(c) if tellable else first_maxima(c)
