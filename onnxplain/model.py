@@ -342,7 +342,7 @@ class Model:
             "sha256": self.sha256,
             "logit": str(self.graph.logit),
             "preprocess": self.preprocess.source if self.spec.is_picture else "none",
-            "versions": _versions(),
+            "versions": dict(_versions()),
             **more,
         }
 

@@ -195,8 +195,9 @@ class Program:
     def explain(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array] | None) -> Linearized:
         """Run `forward`, and along with it the backward pass of these seeds, one per image.
 
-        None: the seed of each image's largest element; needs `seed_sizes`. What `backward` of other seeds
-        needs is not kept: it starts anew. For very long networks this is `forward`.
+        None: the seed of each image's largest element; needs a single output and `seed_sizes`, else raises
+        InputError. What `backward` of other seeds needs is not kept: it starts anew. For very long networks
+        this is `forward`.
         """
         if not self._one_run:
             return self.forward(feeds)
@@ -212,7 +213,7 @@ class Program:
     ) -> dict[str, Array]:
         """Run forward and backward in one graph, one seed per image: {"z": ..., "gradient(x)": ...}.
 
-        `seeds` None explains each image's largest element.
+        `seeds` None explains each image's largest element. Raises InputError where that is not known.
         """
         session, asked = self._asked(feeds, seeds)
         return session.run({**feeds, **self._reference(feeds), **asked})
@@ -228,7 +229,11 @@ class Program:
             )
             if numbers is not None:
                 return self._picked_session, {f"element({output})": numbers}
-        session, seeds = self._fused_session, seeds or {}
+        if seeds is None:
+            raise InputError(
+                f"give a seed for each of {', '.join(self.outputs)}: none is the largest"
+            )
+        session = self._fused_session
         dtypes = {name: session.dtype(f"seed({name})") for name in seeds}
         return session, {f"seed({k})": v.astype(dtypes[k], copy=False) for k, v in seeds.items()}
 

@@ -119,6 +119,8 @@ def test_a_setting_may_have_more_rows_than_there_are_images(target: Any) -> None
     best = int((x * s @ w).argmax())
     column = w[:, best if target is None else 1] - (w[:, 0] if found.classes[0] < 0 else 0)
     np.testing.assert_allclose(found.values, [s * column], rtol=1e-5)
+    with pytest.raises(InputError, match="'s' is a setting, the same for all images"):
+        ox.gradient(nets.load(proto), {"x": x, "s": s}, target, wrt="s")
 
 
 # --- inputs that are no pictures -----------------------------------------------------------------------

@@ -134,6 +134,14 @@ def test_the_product_of_a_class_with_the_weights_is_one_of_their_rows(
     np.testing.assert_array_equal(largest["gradient(x)"], own["gradient(x)"])
 
 
+def test_several_outputs_have_no_largest_element() -> None:
+    proto = nets.build("(float[N, 3] x) => (float[N, 2] y, float[N, 2] z)", "y = Gemm(x, w) z = Tanh(y)",
+                       w=(3, 2))  # fmt: skip
+    program = nets.load(proto).program(("y", "z"), ("x",))
+    with pytest.raises(InputError, match="give a seed for each of y, z"):
+        program.explain({"x": nets.images(2, (3,))}, None)
+
+
 def test_an_element_of_a_map_may_be_the_seed() -> None:
     proto = nets.build(
         "(float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] z)", "z = Conv(x, w)", w=(2, 3, 1, 1)

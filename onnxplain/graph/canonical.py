@@ -8,7 +8,7 @@ numbers do not change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -28,6 +28,7 @@ from onnxplain.graph.weights import Array
 
 G_LOGGER.severity = G_LOGGER.ERROR  # its remarks would land on the user's terminal
 
+_LEAST = float(np.finfo(np.float32).min)
 InputShapes = Mapping[str, tuple[int | str, ...]]
 
 
@@ -179,25 +180,35 @@ def _explicit_pads(op: Emitter, node: gs.Node) -> gs.Tensor | None:
         raise UnsupportedOpError(node.op, node.name, "the shapes of its inputs are not known")
     _set_pads(node)
     if node.op == "Conv":
-        _take_over_padding(node)
+        _take_over_padding(node, lambda value: value == 0)
+    if node.op == "MaxPool" and len(node.outputs) == 1 and not node.attrs.get("ceil_mode", 0):
+        _take_over_padding(node, lambda value: value <= _LEAST)
     return None
 
 
-def _take_over_padding(node: gs.Node) -> None:
-    """Let a Conv put the zeros around its input that a Pad puts there now, as Keras exports them."""
+def _take_over_padding(node: gs.Node, pads: Callable[[float], bool]) -> None:
+    """Let a node put around its input what a Pad puts there now: Keras exports "same" convolutions so.
+
+    `pads` tells values that the node's own pads stand for: zeros of a Conv, the least of a MaxPool.
+    """
     makers = node.inputs[0].inputs
     if not makers or makers[0].op != "Pad" or makers[0].attrs.get("mode", "constant") != "constant":
         return
     x, amounts, *rest = makers[0].inputs
     value, axes = [*rest, gs.Variable.empty(), gs.Variable.empty()][:2]
-    zeros = value.is_empty() or (isinstance(value, gs.Constant) and not np.any(value.values))
-    if not (zeros and axes.is_empty() and isinstance(amounts, gs.Constant)):
+    if not value.is_empty() and not (isinstance(value, gs.Constant) and value.values.size == 1):
+        return
+    same = pads(0.0 if value.is_empty() else float(value.values.item()))
+    if not (same and axes.is_empty() and isinstance(amounts, gs.Constant)):
         return
     before, after = np.split(np.asarray(amounts.values, np.int64), 2)
     if (amounts.values < 0).any() or any((*before[:2], *after[:2])):
         return
     added = [*before[2:], *after[2:]]
-    node.attrs["pads"] = [p + int(a) for p, a in zip(node.attrs["pads"], added, strict=True)]
+    whole = [p + int(a) for p, a in zip(node.attrs["pads"], added, strict=True)]
+    if node.op == "MaxPool" and any(np.array(whole) >= 2 * node.attrs["kernel_shape"]):
+        return  # no window may lie in the padding alone
+    node.attrs["pads"] = whole
     node.inputs[0] = x
 
 

@@ -17,6 +17,7 @@ from onnxplain.errors import ConfigError, LayerError
 from onnxplain.executor import Array
 from onnxplain.graph.compute import NUMPY
 from onnxplain.graph.layers import Layer
+from onnxplain.graph.paths import needed, reads
 from onnxplain.methods import perturb, weighing
 from onnxplain.methods.common import Images, Job, cut_layer, join, start
 from onnxplain.methods.maps import Found, channels_first, in_picture
@@ -182,8 +183,14 @@ def _by_signal(job: Job, row: Row, layer: Layer, program: Program) -> Iterator[_
 
 
 def _by_runs(job: Job, row: Row, layer: Layer, options: dict[str, Any]) -> Iterator[_Part]:
-    """Weigh by what other runs of the network answer."""
+    """Weigh by what other runs of the network answer.
+
+    Raises LayerError for a layer that the explained output does not depend on.
+    """
     assert row.runs is not None
+    read = needed(job.model.graph.nodes.nodes, [job.output])
+    if layer.name not in {job.output, *(x.name for node in read for x in reads(node))}:
+        raise LayerError(f"{job.output!r} does not depend on layer {layer.name!r}")
     for feeds, value, seeds in job.run(layer.name):
         a = _activation(value, layer)
         shown = in_picture(a, layer)

@@ -6,6 +6,7 @@ from typing import Any
 
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.backward.variants.guided import GUIDED
+from onnxplain.errors import InputError
 from onnxplain.graph.layers import Layer
 from onnxplain.methods.common import Images, Job, join, start
 from onnxplain.model import Model
@@ -51,6 +52,10 @@ def _backward(
 ) -> Attribution:
     job = start(model, x, target)
     if isinstance(wrt, str) and wrt in job.feeds:
+        if not next(i for i in job.model.graph.inputs if i.name == wrt).per_image:
+            raise InputError(
+                f"{wrt!r} is a setting, the same for all images: it has no gradient for each"
+            )
         job, wrt = job.explaining(wrt), None
     layer = None if wrt is None else job.model.layer(wrt)
     name = job.source if layer is None else layer.name

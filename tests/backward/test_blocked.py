@@ -227,6 +227,10 @@ POOLS = {
     "dense, of a row": "y = MaxPool<kernel_shape = [1, 5], pads = [0, 2, 0, 2]>(x)",
     "dense, dilated": "y = MaxPool<kernel_shape = [3, 2], dilations = [2, 3], pads = [1, 0, 2, 1]>(x)",
     "padded": "y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)",
+    "dense, behind a Relu, padded":
+        "r = Relu(x) y = MaxPool<kernel_shape = [5, 3], pads = [2, 1, 2, 1]>(r)",
+    "dense, as large as can be told": "y = MaxPool<kernel_shape = [5, 5], pads = [2, 2, 2, 2]>(x)",
+    "dense, larger": "y = MaxPool<kernel_shape = [6, 5], pads = [2, 2, 3, 2]>(x)",
     "strides of three": "y = MaxPool<kernel_shape = [4, 2], strides = [3, 1], pads = [2, 0, 1, 1]>(x)",
     "a row of every other": "y = MaxPool<kernel_shape = [1, 3], strides = [2, 2]>(x)",
     "dilated": "y = MaxPool<kernel_shape = [2, 2], strides = [2, 1], dilations = [3, 2]>(x)",
@@ -255,6 +259,24 @@ def test_maxima_that_differ_by_the_last_bit(body: str) -> None:
             near.append(np.nextafter(near[-1], np.float32(np.inf)))
         plain, blocked = _both(body, np.array(near)[steps])
         np.testing.assert_allclose(blocked, plain, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min, -1e31])
+def test_maxima_beside_what_is_out_of_reach(low: float, strides: int) -> None:
+    """As a Pad that SAME pooling is exported with, and masks, leave it."""
+    pool = f"MaxPool<kernel_shape = [3, 3], strides = [{strides}, {strides}]"
+    x = np.random.default_rng(3).normal(size=(2, 16, 6, 6)).astype(np.float32)
+    value = f"low = Constant<value_float = {np.format_float_scientific(low) if low > -np.inf else '-inf'}>()"
+    for body in (
+        f"a = Identity(x) {value} amounts = Constant<value_ints = [0, 0, 0, 0, 0, 0, 1, 1]>() "
+        f"p = Pad(a, amounts, low) y = {pool}>(p)",
+        f"{value} zero = Constant<value_float = 0.0>() m = Less(x, zero) h = Where(m, low, x) "
+        f"y = {pool}, pads = [1, 1, 1, 1]>(h)",
+    ):
+        plain, blocked = _both(body, x)
+        np.testing.assert_allclose(blocked, plain, rtol=1e-6, atol=1e-6)
+        assert (plain != 0).any()
 
 
 @pytest.mark.parametrize("body", POOLS.values(), ids=POOLS)

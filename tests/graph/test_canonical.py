@@ -96,6 +96,30 @@ def test_a_conv_takes_over_the_zeros_around_its_input(
     assert ("Pad" in ops) == (not taken or bool(also))
 
 
+@pytest.mark.parametrize(
+    ("amounts", "value", "pool", "taken"),
+    [
+        ("0, 0, 0, 0, 0, 0, 1, 1", "-inf", "", True),
+        ("0, 0, 1, 0, 0, 0, 2, 1", "-3.4028235e38", "", True),
+        ("0, 0, 1, 1, 0, 0, 1, 1", "-inf", ", pads = [1, 1, 1, 1]", True),
+        ("0, 0, 1, 1, 0, 0, 1, 1", "-1e30", "", False),
+        ("0, 0, 1, 1, 0, 0, 1, 1", "0.0", "", False),
+        ("0, 0, 3, 0, 0, 0, 0, 0", "-inf", "", False),
+        ("0, 0, 0, 0, 0, 0, 1, 1", "-inf", ", ceil_mode = 1", False),
+    ],
+)
+def test_a_max_pool_takes_over_what_can_be_no_maximum(
+    amounts: str, value: str, pool: str, taken: bool
+) -> None:
+    model = parsed(
+        f"""g (float[N, 2, 7, 7] x) => (float[N, 2, a, b] y) {{
+        n = Constant <value_ints = [{amounts}]> () p = Pad (x, n, v)
+        y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]{pool}> (p) }}""",
+        v=np.array(float(value), np.float32),
+    )
+    assert ("Pad" in check_same(model, (2, 7, 7), images=2)) == (not taken)
+
+
 def test_shape_arithmetic_is_folded_and_the_image_count_stays_free() -> None:
     model = parsed(
         """g (float[N, 2, 4, 4] x) => (float[N, 32] y) {

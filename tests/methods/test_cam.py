@@ -285,6 +285,21 @@ def test_what_only_runs_forward_needs_no_rule(kind: str) -> None:
         ox.cam(refused, nets.images(), TARGETS, kind="grad_cam")
 
 
+@pytest.mark.parametrize("kind", ["score_cam", "grad_cam"])
+def test_a_layer_beside_the_way_to_the_output_is_refused(kind: str) -> None:
+    head = "(float[N, 3, 8, 8] x) => (float[N, 2] z, float[N, 2] u)"
+    ways = (
+        f"c{k} = Conv(r, w{k}) {k} = Relu(c{k}) p{k} = GlobalAveragePool({k}) f{k} = Flatten(p{k})"
+        for k in "ab"
+    )
+    body = f"r = Relu(x) {' '.join(ways)} z = Gemm(fa, v) u = Gemm(fb, v)"
+    model = nets.load(nets.build(head, body, wa=(4, 3, 3, 3), wb=(4, 3, 3, 3), v=(4, 2)))
+    x, target = nets.images(), ox.Target(1, output="u")
+    assert ox.cam(model, x, target, kind=kind, layer="r").values.any()
+    with pytest.raises(ox.OnnxplainError, match=r"u'? does not depend on (layer )?'?a"):
+        ox.cam(model, x, target, kind=kind, layer="a")
+
+
 def test_needing_a_cut_is_a_property_of_the_method() -> None:
     assert {kind for kind in CAMS if CAMS[kind].cut} == {"lift_cam", "ablation_cam", "shap_cam"}
 

@@ -21,6 +21,7 @@ import onnxplain as ox
 from onnxplain.backward import VJP, RuleTable
 from onnxplain.graph.export import Part
 from onnxplain.methods.common import output_tensor
+from onnxplain.target import single_ones
 
 PLAIN = RuleTable("vjp", base=VJP)
 """The rules of the gradient, whose masks are truth values; written for blocks they are numbers."""
@@ -40,8 +41,10 @@ def own_run(model: ox.Model, x: np.ndarray, target: ox.Target) -> tuple[np.ndarr
     program = fitted.program((output,), (source,))
     plain = fitted.program((output,), (source,), PLAIN)
     if program._one_run:
-        both = _beside(program._each.fused(), plain.pair.forward())
-        values = fitted.executor.session(both).run({**feeds, f"seed({output})": seed})
+        number = single_ones(seed) if program._each.picks else None
+        asked = {f"seed({output})": seed} if number is None else {f"element({output})": number}
+        both = _beside(program._each.fused(picked=number is not None), plain.pair.forward())
+        values = fitted.executor.session(both).run({**feeds, **asked})
         found, names = values[f"gradient({source})"], [_apart(r) for r in plain.pair.residuals]
     else:
         linearized = plain.forward(feeds)
@@ -54,7 +57,7 @@ def _beside(run: Part, other: Part) -> Part:
     """Return `run` that also has the outputs of `other`, a part of the same graph."""
     a, b = onnx.load_from_string(run.model), onnx.load_from_string(other.model)
     known = {y for node in a.graph.node for y in node.output}
-    known |= {t.name for t in (*a.graph.input, *a.graph.initializer)}
+    known = {*known, *(t.name for t in (*a.graph.input, *a.graph.initializer))} - {""}
     for node in b.graph.node:
         node.name = _apart(node.name)
         for names in (node.input, node.output):

@@ -17,12 +17,11 @@ from onnxplain.backward.rules.pool import first_maxima
 from onnxplain.backward.variants.blocked.masks import STEEP, is_pooled, step
 from onnxplain.backward.variants.blocked.table import lifted, on, repeated, shaped, whole_blocks
 from onnxplain.graph.emit import Emitter
+from onnxplain.graph.fold import constant_value
 
 _FAR = 2.0**100  # from activations below 2**76, whole numbers of it can be told
-_MOST_TAPS, _MOST_LINES = (
-    9,
-    26,
-)  # of windows that are sought tap by tap, or row by row and pixel by pixel
+_MOST_TAPS = 9  # of windows that are sought tap by tap
+_MOST_STEPS = 10  # along both axes of windows that are sought row by row, then pixel by pixel
 
 
 @on("GlobalAveragePool")
@@ -50,7 +49,8 @@ def max_pool(c: Context, g: Tensor) -> Tensor:
     if is_pooled(c, maps):
         g = op.Mul(g, step(c, c.y[0]))
     whole = whole_blocks(maps.shape[1]) and prod(spatial(c, c.node.outputs[0])) > 0
-    if whole and prod(windows.strides) == 1 and sum(windows.kernel) <= _MOST_LINES:
+    whole = whole and not _may_be_infinite(maps)
+    if whole and prod(windows.strides) == 1 and sum(windows.kernel) <= _MOST_STEPS:
         return _by_axes(c, shaped(g, c.y[0].shape))
     tellable = whole and prod(windows.kernel) <= _MOST_TAPS
     indices = _first_maxima(c) if tellable else first_maxima(c)
@@ -64,6 +64,19 @@ def max_pool(c: Context, g: Tensor) -> Tensor:
         flat = op.ScatterElements(flat, to, what, axis=0, reduction="add")
         routed = op.Reshape(flat, shape)
     return lifted(op, shaped(routed, maps.shape), maps.shape)
+
+
+def _may_be_infinite(maps: Tensor) -> bool:
+    """Whether maps may hold -inf, which 0 times is no number, so that no Conv can fetch their pixels."""
+    node = maps.inputs[0] if maps.inputs else None
+    if node is None:
+        return False
+    if node.op == "Pad" and len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        value = constant_value(node.inputs[2])
+        return value is None or not (np.abs(value) < _FAR).all()
+    if node.op in ("Concat", "MaxPool"):
+        return any(map(_may_be_infinite, node.inputs))
+    return node.op in ("Where", "Log", "Div", "Reciprocal")
 
 
 def _first_maxima(c: Context) -> Tensor:
@@ -85,7 +98,11 @@ def _first_maxima(c: Context) -> Tensor:
     missing = _each_channel(op, c.y[0], -one, pooled.shape)
     for offset, hot, within in zip(offsets, hots, inside, strict=True):
         fetched = _each_channel(op, c.x[0], hot, pooled.shape, **slides)
-        found = _is_zero(op, _plus(op, fetched, _beyond(c, missing, within)))
+        reach = missing
+        if not (within.all() or is_pooled(c, maps)):  # zeros of padding are found where y = 0
+            outside = np.where(within, 0, -_FAR)
+            reach = _plus(op, missing, _everywhere(c, outside, pooled.shape, c.y[0]))
+        found = _is_zero(op, _plus(op, fetched, reach))
         far = _each_channel(op, found, -_FAR * (offset + 1) * one, pooled.shape)
         missing = _plus(op, far, missing)
     tap = op.Cast(op.Mul(missing, -1 / _FAR), to=int(TensorProto.INT64), dtype=np.dtype(np.int64))
@@ -161,22 +178,15 @@ def _along(c: Context, line: _Line, g: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if i < line.kernel - 1:
             within = _within(np.arange(m) - line.before + i * line.dilation, n)
             fetched = _each_channel(op, x, line.laid(hot), y.shape, **to)
-            found = _is_zero(op, _plus(op, fetched, _beyond(c, missing, line.laid(within))))
+            found = _is_zero(op, _plus(op, fetched, missing))
+            if not (within.all() or is_pooled(c, c.node.inputs[0])):  # zeros there equal a y of 0
+                inside = _everywhere(c, line.laid(within), y.shape, c.y[0])
+                found = shaped(op.Mul(found, inside), y.shape)
             part = shaped(op.Mul(g, found), y.shape)
             g = _plus(op, _each_channel(op, part, minus, y.shape), g)
         moved = _each_channel(op, part, line.laid(hot[::-1]), x.shape, **back)
         sent = moved if sent is None else _plus(op, moved, sent)
     return sent
-
-
-def _beyond(c: Context, missing: Tensor, within: Array) -> Tensor:
-    """Put what a tap fetches from the padding out of reach: zeros there equal a y of 0.
-
-    Harmless where nothing is sent from a y of 0, behind a Relu.
-    """
-    if within.all() or is_pooled(c, c.node.inputs[0]):
-        return missing
-    return _plus(c.op, missing, _everywhere(c, np.where(within, 0, -_FAR), missing.shape, c.y[0]))
 
 
 def _within(positions: Array, size: int) -> Array:
