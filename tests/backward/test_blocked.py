@@ -279,6 +279,14 @@ def test_maxima_beside_what_is_out_of_reach(low: float, strides: int) -> None:
         assert (plain != 0).any()
 
 
+def test_dense_maxima_of_any_size() -> None:
+    """With strides, whole numbers of 2**100 must be told from the maxima."""
+    x = np.random.default_rng(3).normal(size=(2, 16, 6, 6)).astype(np.float32)
+    body = "big = Constant<value_float = 1e31>() h = Mul(x, big) y = " + POOLS["dense, padded"][4:]
+    plain, blocked = _both(body.replace("(x)", "(h)"), x)
+    np.testing.assert_allclose(blocked, plain, rtol=1e-5, atol=1e25)
+
+
 @pytest.mark.parametrize("body", POOLS.values(), ids=POOLS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_inside(body: str, value: float) -> None:

@@ -98,11 +98,7 @@ def _first_maxima(c: Context) -> Tensor:
     missing = _each_channel(op, c.y[0], -one, pooled.shape)
     for offset, hot, within in zip(offsets, hots, inside, strict=True):
         fetched = _each_channel(op, c.x[0], hot, pooled.shape, **slides)
-        reach = missing
-        if not (within.all() or is_pooled(c, maps)):  # zeros of padding are found where y = 0
-            outside = np.where(within, 0, -_FAR)
-            reach = _plus(op, missing, _everywhere(c, outside, pooled.shape, c.y[0]))
-        found = _is_zero(op, _plus(op, fetched, reach))
+        found = _equal(c, fetched, missing, within)
         far = _each_channel(op, found, -_FAR * (offset + 1) * one, pooled.shape)
         missing = _plus(op, far, missing)
     tap = op.Cast(op.Mul(missing, -1 / _FAR), to=int(TensorProto.INT64), dtype=np.dtype(np.int64))
@@ -178,10 +174,7 @@ def _along(c: Context, line: _Line, g: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if i < line.kernel - 1:
             within = _within(np.arange(m) - line.before + i * line.dilation, n)
             fetched = _each_channel(op, x, line.laid(hot), y.shape, **to)
-            found = _is_zero(op, _plus(op, fetched, missing))
-            if not (within.all() or is_pooled(c, c.node.inputs[0])):  # zeros there equal a y of 0
-                inside = _everywhere(c, line.laid(within), y.shape, c.y[0])
-                found = shaped(op.Mul(found, inside), y.shape)
+            found = _equal(c, fetched, missing, line.laid(within))
             part = shaped(op.Mul(g, found), y.shape)
             g = _plus(op, _each_channel(op, part, minus, y.shape), g)
         moved = _each_channel(op, part, line.laid(hot[::-1]), x.shape, **back)
@@ -206,9 +199,17 @@ def _plus(op: Emitter, a: Tensor, b: Tensor) -> Tensor:
     return shaped(op.Add(a, b), a.shape)
 
 
-def _is_zero(op: Emitter, below: Tensor) -> Tensor:
-    """Return 1 where numbers that are not above zero are zero, else 0."""
-    return shaped(op.HardSigmoid(below, alpha=STEEP, beta=1.0), below.shape)
+def _equal(c: Context, fetched: Tensor, missing: Tensor, within: Array) -> Tensor:
+    """Return 1 where a tap has the maximum, where nothing is missing, else 0.
+
+    Not outside (where `within` is not): what is fetched from there is 0, as a maximum may be. Behind a Relu
+    that does no harm, as nothing is sent from a maximum of 0.
+    """
+    op, below = c.op, _plus(c.op, fetched, missing)
+    found = shaped(op.HardSigmoid(below, alpha=STEEP, beta=1.0), below.shape)
+    if within.all() or is_pooled(c, c.node.inputs[0]):
+        return found
+    return shaped(op.Mul(found, _everywhere(c, within, found.shape, c.y[0])), found.shape)
 
 
 def _sizes(op: Emitter, like: Tensor, shape: Sequence[int | str]) -> Tensor:
