@@ -30,10 +30,10 @@ def evaluation(values: Any, present: Any = None, better: tuple[str, ...] = ("up"
 
 
 def test_the_interval_is_scipys_percentile_bootstrap() -> None:
-    values = RNG.exponential(size=60)
+    values = np.random.default_rng(5).exponential(size=60)
     found = interval(values)
     theirs = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=20000, method="percentile", vectorized=True
+        (values,), np.mean, n_resamples=20000, method="percentile", vectorized=True, random_state=1
     ).confidence_interval
     assert found.mean == values.mean()
     np.testing.assert_allclose((found.low, found.high), theirs, atol=0.03)
@@ -41,11 +41,12 @@ def test_the_interval_is_scipys_percentile_bootstrap() -> None:
 
 
 def test_the_comparison_is_scipys_paired_permutation_test() -> None:
-    a = RNG.normal(size=30)
-    for b in (a + RNG.normal(0.3, 1, 30), a + RNG.normal(1, 1, 30)):
+    rng = np.random.default_rng(5)
+    a = rng.normal(size=30)
+    for b in (a + rng.normal(0.3, 1, 30), a + rng.normal(1, 1, 30)):
         theirs = scipy.stats.permutation_test(
             (a, b), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples",
-            n_resamples=9999, vectorized=True,
+            n_resamples=9999, vectorized=True, random_state=1,
         ).pvalue  # fmt: skip
         assert paired(a, b) == pytest.approx(theirs, abs=0.02)
     assert paired(a, a) == 1
