@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -36,16 +37,26 @@ def pick(
     Return the input for the numbers, int64 [N], where a negative one asks for the largest of `values`, and
     what `multiplied` leaves of `nodes`.
     """
-    sizes = seed.shape[1:]
     numbers = gs.Variable(f"element({values.name})", dtype=np.dtype(np.int64), shape=seed.shape[:1])
-    flat = op.float(values) if len(sizes) == 1 else op.Reshape(op.float(values), [-1, prod(sizes)])
-    largest = op.ArgMax(flat, axis=1, keepdims=0)
-    index = op.Where(op.Less(numbers, 0), largest, numbers)
-    hot = op.OneHot(index, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32)
-    if seed.dtype != np.float32:  # onnxruntime has no OneHot of float64
-        hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=seed.dtype)
-    _called(hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes]), seed)
+    index = op.Where(op.Less(numbers, 0), largest(op, values), numbers)
+    _called(one_hot(op, index, seed.shape[1:], seed.dtype), seed)
     return numbers, multiplied(op, seed, index, nodes, fixed)
+
+
+def largest(op: Emitter, values: gs.Tensor) -> gs.Tensor:
+    """Return the number of the largest element of each image, int64 [N]; of equals the first."""
+    index: gs.Tensor = op.ArgMax(op.Flatten(op.float(values), axis=1), axis=1, keepdims=0)
+    return index
+
+
+def one_hot(op: Emitter, index: gs.Tensor, sizes: Sequence[int], dtype: Any) -> gs.Tensor:
+    """Return seeds [N, *sizes], float32 or float64, that are 1 at the element `index` [N] and 0 elsewhere."""
+    hot: gs.Tensor = op.OneHot(
+        index, prod(sizes), op.constant([0, 1], np.float32), dtype=np.float32
+    )
+    if dtype != np.float32:  # onnxruntime has no OneHot of float64
+        hot = op.Cast(hot, to=int(TensorProto.DOUBLE), dtype=np.dtype(dtype))
+    return hot if len(sizes) == 1 else op.Reshape(hot, [-1, *sizes])
 
 
 def multiplied(

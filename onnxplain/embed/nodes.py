@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxplain.backward import seeds
 from onnxplain.backward.draft import Draft
 from onnxplain.embed import operators
 from onnxplain.embed.question import MAPS, SALIENCY, Question
@@ -41,10 +42,10 @@ def _seed(q: Question, made: Draft) -> tuple[Any, Any]:
             raise TargetError(f"{q.model.name} has no classes to choose from: take target='seed'")
         given = made.input(f"{q.prefix}target_class", np.int64, [q.images])
         index = operators.existing(op, given, sizes[0])
-        return operators.one_hot(op, index, sizes, dtype), index
+        return seeds.one_hot(op, index, sizes, dtype), index
     if q.predicted is not None:
-        index = operators.largest(op, made.tensor(q.predicted))
-        return operators.one_hot(op, index, sizes, dtype), index
+        index = seeds.largest(op, made.tensor(q.predicted))
+        return seeds.one_hot(op, index, sizes, dtype), index
     assert isinstance(q.target, Target)
     return operators.fixed(op, q.target, explained, sizes, dtype)
 

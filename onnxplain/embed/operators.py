@@ -7,7 +7,6 @@ The weightings and the maximum over colours are the same functions as there (`me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,19 +34,6 @@ def single(op: Any, x: Any) -> Any:
 
 
 # --- what is explained ----------------------------------------------------------------------------------
-def largest(op: Any, values: Any) -> Any:
-    """Return the number of the largest element of each image, int64 [N]; of equals the first."""
-    return op.ArgMax(op.Flatten(single(op, values), axis=1), axis=1, keepdims=0)
-
-
-def one_hot(op: Any, index: Any, sizes: Sequence[int], dtype: Any) -> Any:
-    """Return seeds [N, *sizes] that are one at the element `index` [N] and zero elsewhere."""
-    ends = op.constant([0, 1], np.float32)  # onnxruntime has no OneHot of float64
-    rows = op.OneHot(index, prod(sizes), ends, axis=-1, dtype=np.dtype(np.float32))
-    rows = rows if len(sizes) == 1 else op.Reshape(rows, [-1, *sizes])
-    return of_type(op, rows, dtype)
-
-
 def existing(op: Any, index: Any, count: int) -> Any:
     """Return `index`, negative ones counted from the end; a run with one outside 0..count-1 fails.
 
